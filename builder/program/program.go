@@ -1,0 +1,124 @@
+// Package program provides picube-node, the program that runs on every card.
+// A release carries it; a picube-build made from source compiles it from the
+// same module, which needs nothing but the go command that is there anyway.
+package program
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	module = "github.com/picube/picube-build"
+	pkg    = module + "/cmd/picube-node"
+)
+
+// Source says where picube-node comes from.
+type Source struct {
+	// Embedded holds picube-node-<arch> files; nil in a build from source.
+	Embedded fs.FS
+	// Dir is a folder inside the module's checkout, for compiling.
+	Dir string
+	// Env is the environment of the go command.
+	Env []string
+}
+
+// target is how Go and ELF name a Debian architecture.
+type target struct {
+	goarch, goarm string
+	machine       elf.Machine
+	class         elf.Class
+}
+
+func targets() map[string]target {
+	return map[string]target{
+		"arm64": {"arm64", "", elf.EM_AARCH64, elf.ELFCLASS64},
+		"armhf": {"arm", "7", elf.EM_ARM, elf.ELFCLASS32},
+		"amd64": {"amd64", "", elf.EM_X86_64, elf.ELFCLASS64},
+	}
+}
+
+// Node returns picube-node for a Debian architecture.
+func (s Source) Node(ctx context.Context, arch string) ([]byte, error) {
+	t, ok := targets()[arch]
+	if !ok {
+		return nil, fmt.Errorf("picube-node: cannot be made for architecture %s", arch)
+	}
+	bin, err := s.load(ctx, arch, t)
+	if err != nil {
+		return nil, fmt.Errorf("picube-node for %s: %w", arch, err)
+	}
+	if err := t.check(bin); err != nil {
+		return nil, fmt.Errorf("picube-node for %s: %w", arch, err)
+	}
+	return bin, nil
+}
+
+func (s Source) load(ctx context.Context, arch string, t target) ([]byte, error) {
+	if s.Embedded != nil {
+		bin, err := fs.ReadFile(s.Embedded, "picube-node-"+arch)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return bin, err
+		}
+	}
+	dir, err := os.MkdirTemp("", "picube-node-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	out := filepath.Join(dir, "picube-node")
+	// Nothing of the machine that compiles may show in the result: no paths,
+	// no version control state, no build id.
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
+		"-ldflags=-s -w -buildid=", "-o", out, pkg)
+	cmd.Dir = s.Dir
+	cmd.Env = append(cleanEnv(s.Env), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+t.goarch, "GOFLAGS=-mod=readonly", "GOARM="+t.goarm, "GOWORK=off")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("cannot compile %s: %w\n%s", pkg, err, strings.TrimSpace(stderr.String()))
+	}
+	return os.ReadFile(out)
+}
+
+// cleanEnv drops the settings that would change the result.
+func cleanEnv(env []string) []string {
+	var kept []string
+	for _, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		switch name {
+		case "GOOS", "GOARCH", "GOARM", "GOARM64", "GOAMD64", "GOFLAGS", "GOEXPERIMENT", "CGO_ENABLED", "GODEBUG", "GOWORK":
+			continue
+		}
+		kept = append(kept, e)
+	}
+	return kept
+}
+
+func (t target) check(bin []byte) error {
+	f, err := elf.NewFile(bytes.NewReader(bin))
+	if err != nil {
+		return fmt.Errorf("cannot read the program: %w", err)
+	}
+	defer f.Close()
+	if f.Machine != t.machine || f.Class != t.class {
+		return fmt.Errorf("cannot use a program for %v %v, want %v", f.Class, f.Machine, t.machine)
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return errors.New("cannot use a program that is linked dynamically")
+		}
+	}
+	return nil
+}
