@@ -161,6 +161,12 @@ func (t *Tree) WriteContent(p string, c Content, perm uint32) error {
 	return nil
 }
 
+// SetContent replaces the content of a regular file, wherever it is linked, as
+// write(2) on an open descriptor does.
+func (t *Tree) SetContent(n *Inode, c Content) {
+	t.edit(n, func(n *Inode) { n.Content, n.ModTime = c, t.epoch })
+}
+
 // Put places an inode at exactly p, as rename(2) over it would: what was
 // there is replaced unless it is a directory, parents must exist, links in
 // parents are followed. A directory put over a directory only passes on its
