@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/picube/picube-build/layers/configure/configured"
+	"github.com/picube/picube-build/layers/grow/growd"
+	"github.com/picube/picube-build/layers/identity/identityd"
+	"github.com/picube/picube-build/layers/nodeconf"
+	"github.com/picube/picube-build/layers/status/statusd"
+)
+
+const usage = `usage: picube-node COMMAND
+
+  status [--json]   how this node is
+  identity          apply picube/node.yaml of the boot partition
+  grow              let the root file system fill the card
+  configure         configure the packages that the build left over`
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("cannot guess what to do\n%s", usage)
+	}
+	switch args[0] {
+	case "status":
+		return status(args[1:])
+	case "identity":
+		return applyIdentity()
+	case "grow":
+		return grow()
+	case "configure":
+		if err := configured.Run(ctx, os.Stdout); err != nil {
+			return err
+		}
+		return statusd.SetStage("configured")
+	case "help", "-h", "--help":
+		fmt.Println(usage)
+		return nil
+	}
+	return fmt.Errorf("cannot do %q\n%s", args[0], usage)
+}
+
+func identity(root, boot string) (*nodeconf.Node, error) {
+	disk, err := identityd.DiskID(root)
+	if err != nil {
+		return nil, err
+	}
+	return identityd.Identity{Root: root, Boot: boot, Disk: disk}.Apply()
+}
+
+func applyIdentity() error {
+	n, err := identity("/", nodeconf.BootDir)
+	if err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(n.Hostname)); err != nil {
+		return fmt.Errorf("host name: cannot set it: %w", err)
+	}
+	return statusd.SetStage("userspace")
+}
+
+func grow() error {
+	r, err := growd.Grow()
+	if err != nil {
+		return err
+	}
+	if r.Grown {
+		fmt.Printf("%s now fills the card: %d MiB\n", r.Device, r.Bytes>>20)
+	}
+	return statusd.SetStage("grown")
+}
+
+func status(args []string) error {
+	n, err := identityd.Identity{Root: "/", Boot: nodeconf.BootDir}.Load()
+	if err != nil {
+		return err
+	}
+	s := statusd.Collect(os.DirFS("/"), n)
+	if len(args) > 0 && args[0] == "--json" {
+		return json.NewEncoder(os.Stdout).Encode(s)
+	}
+	return s.Print(os.Stdout)
+}

@@ -1,0 +1,50 @@
+// Package apt lets the card upgrade itself from where it was built from.
+package apt
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/picube/picube-build/builder/plan"
+	"github.com/picube/picube-build/builder/tree"
+)
+
+// The public names of Debian's archives: the builder's own mirror may be one
+// that the card cannot reach.
+const (
+	publicMirror   = "http://ftp.debian.org/debian"
+	publicSecurity = "http://security.debian.org/debian-security"
+	keyring        = "/usr/share/keyrings/debian-archive-keyring.gpg"
+)
+
+// Layer writes apt's sources.
+type Layer struct{}
+
+// Name returns "apt".
+func (Layer) Name() string { return "apt" }
+
+// Packages returns apt with Debian's keys.
+func (Layer) Packages(*plan.Root) []string {
+	return []string{"apt", "ca-certificates", "debian-archive-keyring"}
+}
+
+// Apply writes /etc/apt/sources.list.d/debian.sources (sources.list(5)).
+func (Layer) Apply(r *plan.Root, t *tree.Tree) error {
+	base := r.Cube.Base
+	mirror := base.Mirror
+	if mirror == "" {
+		mirror = publicMirror
+	}
+	components := strings.Join(base.Components, " ")
+	if components == "" {
+		components = "main"
+	}
+	text := fmt.Sprintf("Types: deb\nURIs: %s\nSuites: %s %s-updates\nComponents: %s\nSigned-By: %s\n\nTypes: deb\nURIs: %s\nSuites: %s-security\nComponents: %s\nSigned-By: %s\n",
+		mirror, base.Suite, base.Suite, components, keyring, publicSecurity, base.Suite, components, keyring)
+	return errors.Join(
+		t.MkdirAll("/etc/apt/sources.list.d", 0o755),
+		t.RemoveAll("/etc/apt/sources.list"),
+		t.WriteFile("/etc/apt/sources.list.d/debian.sources", []byte(text), 0o644),
+	)
+}

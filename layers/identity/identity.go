@@ -1,0 +1,35 @@
+// Package identity makes a node out of a card: what tells it from the other
+// nodes lies on its boot partition and is applied when it starts.
+package identity
+
+import (
+	_ "embed"
+
+	"github.com/picube/picube-build/builder/plan"
+	"github.com/picube/picube-build/builder/tree"
+	"github.com/picube/picube-build/layers/unit"
+)
+
+//go:embed picube-identity.service
+var service []byte
+
+// Layer installs the unit that applies picube/node.yaml at each start.
+type Layer struct{}
+
+// Name returns "identity".
+func (Layer) Name() string { return "identity" }
+
+// Packages returns nothing: picube-node needs no help here.
+func (Layer) Packages(*plan.Root) []string { return nil }
+
+// Apply leaves the machine id to the first boot: systemd takes a missing file
+// for its own first boot and would preset every unit.
+func (Layer) Apply(r *plan.Root, t *tree.Tree) error {
+	if err := t.WriteFile("/etc/machine-id", []byte("uninitialized\n"), 0o444); err != nil {
+		return err
+	}
+	if err := t.RemoveAll("/etc/hostname"); err != nil {
+		return err
+	}
+	return unit.Install(t, "picube-identity.service", service)
+}

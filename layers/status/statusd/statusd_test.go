@@ -1,0 +1,39 @@
+package statusd
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/picube/picube-build/layers/nodeconf"
+)
+
+func TestCollect(t *testing.T) {
+	root := fstest.MapFS{}
+	for name, text := range map[string]string{
+		"proc/device-tree/model":               "Raspberry Pi 3 Model B Rev 1.2\x00",
+		"proc/uptime":                          "61.25 100.00\n",
+		"proc/loadavg":                         "0.42 0.30 0.10 1/90 1234\n",
+		"proc/meminfo":                         "MemTotal:         945000 kB\nMemFree:           1 kB\nMemAvailable:     700000 kB\n",
+		"sys/class/thermal/thermal_zone0/temp": "48312\n",
+		"run/picube/stage":                     "configured\n",
+	} {
+		root[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	n := &nodeconf.Node{Hostname: "rpi1", Cube: "picube", Cluster: "picube", Role: "node", Network: nodeconf.Network{Address: "10.42.1.1/16"}}
+	var b strings.Builder
+	if err := Collect(root, n).Print(&b); err != nil {
+		t.Fatal(err)
+	}
+	const want = `node         rpi1 (node of cube picube, cluster picube)
+board        Raspberry Pi 3 Model B Rev 1.2
+address      10.42.1.1/16
+stage        configured
+up           61 s, load 0.42
+memory       683 of 922 MiB available
+temperature  48.3 °C
+`
+	if b.String() != want {
+		t.Errorf("got:\n%s\nwant:\n%s", b.String(), want)
+	}
+}
