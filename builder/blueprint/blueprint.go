@@ -1,6 +1,10 @@
 // Package blueprint reads what a user wrote: one HCL file that describes one
 // or more cubes of Raspberry Pis. Parse returns a Blueprint that is valid in
 // itself, every default filled in, or diagnostics with the lines at fault.
+//
+// The language is HCL's native syntax (https://github.com/hashicorp/hcl,
+// hclsyntax/spec.md) with one addition: numbers may be written in hexadecimal
+// (0x27), as I2C addresses always are. The JSON form of HCL isn't read.
 package blueprint
 
 import (
@@ -18,34 +22,34 @@ type Blueprint struct {
 // Cube is a group of nodes on one table.
 type Cube struct {
 	Name     string
-	Cluster  string // the cube's name unless several cubes make one cluster
-	Number   int    // the cube's place in its cluster's address plan, from 1
+	Cluster  string // shared by the cubes of one cluster
+	Number   int    // the cube's place in the address plan, from 1
 	Base     Base
 	Packages []string          // beyond what base and layers bring, sorted
-	Debconf  map[string]string // answers by question ("tzdata/Areas")
+	Debconf  map[string]string `json:",omitempty"` // answers by question ("tzdata/Areas")
 	Users    []User
 	Network  Network
 	Nodes    []*Node // by number
 
-	WiFi       []WiFi
-	Kubernetes *Kubernetes
-	Displays   []Display
-	Fans       []Fan
+	WiFi       []WiFi      `json:",omitempty"`
+	Kubernetes *Kubernetes `json:",omitempty"`
+	Displays   []Display   `json:",omitempty"`
+	Fans       []Fan       `json:",omitempty"`
 	Time       Time
 
-	Range hcl.Range // of the block's header
+	Range hcl.Range `json:"-"` // of the block's header
 }
 
 // Node is one Raspberry Pi, overrides applied.
 type Node struct {
-	Name     string // host name
-	Number   int    // from 1
-	Board    string // a name of firmware's board table
-	Packages []string
-	Address  netip.Addr // on the cubes' wire; zero: by number
-	Labels   map[string]string
-	Taints   []string
-	Range    hcl.Range // of the node block, or the cube's
+	Name     string            // host name
+	Number   int               // from 1
+	Board    string            // a name of Options.Boards
+	Packages []string          `json:",omitempty"` // this node's own, sorted
+	Address  netip.Addr        // on the cubes' wire
+	Labels   map[string]string `json:",omitempty"`
+	Taints   []string          `json:",omitempty"`
+	Range    hcl.Range         `json:"-"` // of the node block, or the cube's
 }
 
 // Base is the distribution below everything.
@@ -62,11 +66,34 @@ type Base struct {
 type User struct {
 	Name           string
 	AuthorizedKeys []string
-	PasswordHash   string // crypt(3) form; empty: no password login
+	PasswordHash   Secret // crypt(3) form; empty: no password login
 	Sudo           bool
 	Groups         []string
 	Shell          string
+	// GenerateKey asks the builder for a key pair: the user gave no way in.
+	GenerateKey bool
 }
+
+// Secret is text that must not be shown. Printing it in any form gives
+// "(sensitive)"; string(s) is the text itself.
+type Secret string
+
+// Redacted stands wherever a secret would.
+const Redacted = "(sensitive)"
+
+// String hides the text, unless there is none.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return Redacted
+}
+
+// GoString hides the text from %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText hides the text from JSON and YAML.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Network is the cubes' wire and the way out.
 type Network struct {
@@ -79,25 +106,28 @@ type Network struct {
 // WiFi is one wireless network.
 type WiFi struct {
 	SSID     []byte // 1 to 32 bytes
-	PSK      string // 8 to 63 characters or 64 hex digits; empty: open
+	PSK      Secret // 8 to 63 characters or 64 hex digits; empty: open
+	Security string // "auto" (WPA2 or WPA3), "wpa2", "wpa3" or "open"
 	Country  string // ISO 3166-1 alpha-2
 	Hidden   bool
 	Priority int
-	Range    hcl.Range
+	On       []string  // host names
+	Range    hcl.Range `json:"-"`
 }
 
 // Kubernetes says what cluster the nodes form.
 type Kubernetes struct {
 	Version       string
-	ControlPlane  []string // host names
+	ControlPlane  []string // host names; none in a cube that joins another's
 	PodSubnet     netip.Prefix
 	ServiceSubnet netip.Prefix
 	Source        string // auto, release, modules, mirror
+	Mirror        string // base URL, with source "mirror"
 	Manifests     []string
 	Images        []string
 	KubeletArgs   map[string]string
 	APIServerArgs map[string]string
-	Range         hcl.Range
+	Range         hcl.Range `json:"-"`
 }
 
 // Display is an LCD or the console as the cube's face.
@@ -108,21 +138,31 @@ type Display struct {
 	Bus     int
 	Columns int
 	Rows    int
-	Range   hcl.Range
+	Range   hcl.Range `json:"-"`
 }
 
 // Fan is how a node is cooled.
 type Fan struct {
-	Kind  string // gpio, pwm, firmware, always
-	On    []string
-	Pin   int
-	Start float64 // °C
-	Stop  float64 // °C
-	Range hcl.Range
+	Kind    string // gpio, pwm, firmware, always
+	On      []string
+	Pin     int
+	Start   float64   // °C
+	Stop    float64   // °C
+	Full    float64   // °C, pwm: full speed from here
+	MinDuty float64   // pwm: the slowest speed that still turns the fan, 0 to 1
+	Tach    int       // pin of the tachometer; -1: none
+	Range   hcl.Range `json:"-"`
 }
 
 // Time is the zone and where time comes from.
 type Time struct {
 	Zone    string
 	Servers []string
+}
+
+// Board is what the language must know of a board.
+type Board struct {
+	Name string // "rpi3"
+	Arch string // Debian's name: arm64, armhf
+	WiFi bool   // has a radio
 }
