@@ -1,0 +1,59 @@
+package ext4_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/picube/picube-build/builder/ext4"
+	"github.com/picube/picube-build/builder/tree"
+)
+
+var options = ext4.Options{
+	Label: "rootfs", Epoch: 1700000000,
+	UUID:     [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+	HashSeed: [16]byte{0xa, 0xb, 0xc, 0xd, 0xe, 0xf, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0},
+}
+
+// write writes a tree to a new image.
+func write(t testing.TB, tr *tree.Tree, o ext4.Options) (string, ext4.Result) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "root.img")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	res, err := ext4.Write(context.Background(), f, tr, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(max(o.Size, res.Size)); err != nil {
+		t.Fatal(err)
+	}
+	return name, res
+}
+
+// run runs a tool and returns what it printed.
+func run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+func TestRandomTrees(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			tr := randomTree(rand.New(rand.NewPCG(seed, 1)), 20<<seed)
+			img, _ := write(t, tr, options)
+			run(t, "e2fsck", "-fn", img)
+		})
+	}
+}
