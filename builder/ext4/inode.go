@@ -60,10 +60,11 @@ func (i *rawInode) encode(b []byte, seed uint32) {
 	}
 }
 
-// putTime stores 34 bits of seconds; what does not fit becomes the nearest
-// that does.
+// putTime stores seconds with two more bits for the epoch; what does not fit
+// becomes the nearest that does. The last of the four epochs stays unused:
+// old kernels wrote it for times before 1970, and e2fsck takes it for that.
 func putTime(b, high []byte, sec int64, extra int) {
-	const first, last = -1 << 31, 1<<34 - 1<<31 - 1
+	const first, last = -1 << 31, 3<<32 - 1<<31 - 1
 	sec = min(max(sec, first), last)
 	binary.LittleEndian.PutUint32(b, uint32(sec))
 	if extra > 0 {

@@ -91,7 +91,7 @@ func randomTree(r *rand.Rand, n int) *tree.Tree {
 		}
 		in := &tree.Inode{
 			Mode: r.Uint32() & tree.PermMask, UID: r.Uint32() >> r.IntN(32), GID: r.Uint32() >> r.IntN(32),
-			ModTime: r.Int64N(1<<34-1) - 1<<31,
+			ModTime: r.Int64N(3<<32) - 1<<31,
 		}
 		switch r.IntN(12) {
 		case 0, 1:
