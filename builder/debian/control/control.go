@@ -153,9 +153,10 @@ func Paragraphs(text string) iter.Seq2[Paragraph, error] {
 				}
 				finish()
 				start, end = at+colon+1, at+len(line)
-				for start < end && (text[start] == ' ' || text[start] == '\t') {
+				for start < next && (text[start] == ' ' || text[start] == '\t' || text[start] == '\r') {
 					start++
 				}
+				end = max(start, end)
 				p = append(p, Field{Name: name})
 			}
 			at = next

@@ -76,6 +76,7 @@ func TestParse(t *testing.T) {
 // FuzzParagraphs checks that what was read is written and read again alike.
 func FuzzParagraphs(f *testing.F) {
 	f.Add("A: 1\n two\n# c\n .\nB:\n x\n\nC: 3\n")
+	f.Add("A: \r\n b\n")
 	f.Add("A:\n#\n#\n b\n#\nB: 1\r\n \n")
 	f.Fuzz(func(t *testing.T, in string) {
 		var b strings.Builder
