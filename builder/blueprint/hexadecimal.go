@@ -57,12 +57,15 @@ func decimal(path string, src []byte) ([]byte, hcl.Diagnostics) {
 	return out, diags
 }
 
-// Format lays a blueprint out as `picube-build fmt` does. It does not check
-// that the blueprint is valid.
-func Format(src []byte) []byte {
-	ranges := hexNumbers("", src)
+// Format lays a blueprint out in HCL's usual way. Only its syntax is checked.
+func Format(path string, src []byte) ([]byte, hcl.Diagnostics) {
+	p := &parser{path: path}
+	if p.parseFile(path, src) == nil {
+		return nil, p.diags
+	}
+	ranges := hexNumbers(path, src)
 	if len(ranges) == 0 {
-		return hclwrite.Format(src)
+		return hclwrite.Format(src), nil
 	}
 	// The formatter would split 0x27 into two words, so it sees zeros of the
 	// same width; number by number they are put back.
@@ -76,7 +79,7 @@ func Format(src []byte) []byte {
 	for i, r := range numbers(formatted) {
 		copy(formatted[r.Start.Byte:r.End.Byte], src[before[i].Start.Byte:before[i].End.Byte])
 	}
-	return formatted
+	return formatted, nil
 }
 
 func numbers(src []byte) []hcl.Range {
