@@ -3,6 +3,7 @@ package containerd
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,19 +23,26 @@ func chainID(parent, diffID string) string {
 	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(parent+" "+diffID)))
 }
 
-// update makes a new database. The page size is the card's, not the host's.
-func update(file string, write func(bucket) error) error {
-	db, err := bolt.Open(file, 0o644, &bolt.Options{PageSize: 4096, FreelistType: bolt.FreelistArrayType})
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	return db.Update(func(tx *bolt.Tx) error {
-		top, err := tx.CreateBucket([]byte("v1"))
+// database is a new bolt file. bbolt spills the buckets that a transaction
+// touched in the random order of a Go map, so what should come out the same
+// each time touches one bucket per transaction.
+type database struct{ db *bolt.DB }
+
+// create makes the file. The page size is the card's, not the host's.
+func create(file string) (database, error) {
+	db, err := bolt.Open(file, 0o644, &bolt.Options{PageSize: 4096, NoSync: true, NoGrowSync: true})
+	return database{db}, err
+}
+
+// update runs one transaction on the schema's bucket.
+func (d database) update(write func(v1 bucket)) error {
+	return d.db.Update(func(tx *bolt.Tx) error {
+		top, err := tx.CreateBucketIfNotExists([]byte("v1"))
 		if err != nil {
 			return err
 		}
-		return write(bucket{top})
+		write(bucket{top})
+		return nil
 	})
 }
 
@@ -78,12 +86,15 @@ func (b bucket) labels(m map[string]string) {
 
 // writeMetadata makes meta.db.
 func (s *store) writeMetadata(file string, images []Image) error {
+	db, err := create(file)
+	if err != nil {
+		return err
+	}
 	epoch := s.tree.Epoch()
-	return update(file, func(v1 bucket) error {
-		v1.number("version", databaseVersion)
-		ns := v1.sub(namespace)
-		for _, img := range images {
-			b := ns.sub("images").sub(img.Name)
+	errs := []error{db.update(func(v1 bucket) { v1.number("version", databaseVersion) })}
+	for _, img := range images {
+		errs = append(errs, db.update(func(v1 bucket) {
+			b := v1.sub(namespace).sub("images").sub(img.Name)
 			b.times(epoch)
 			labels := map[string]string{"io.cri-containerd.image": "managed"}
 			if img.Pinned {
@@ -94,26 +105,34 @@ func (s *store) writeMetadata(file string, images []Image) error {
 			target.put("digest", []byte(img.Manifest.Digest))
 			target.put("mediatype", []byte(img.MediaType))
 			target.number("size", img.Manifest.Content.Size())
-		}
-		for _, digest := range slices.Sorted(maps.Keys(s.blobs)) {
-			b := ns.sub("content").sub("blob").sub(digest)
+		}))
+	}
+	for _, digest := range slices.Sorted(maps.Keys(s.blobs)) {
+		errs = append(errs, db.update(func(v1 bucket) {
+			b := v1.sub(namespace).sub("content").sub("blob").sub(digest)
 			b.times(epoch)
 			b.number("size", s.blobs[digest].size)
 			b.labels(s.blobs[digest].labels)
-		}
-		for _, snap := range s.order {
-			all := ns.sub("snapshots").sub(snapshotter)
+		}))
+	}
+	for _, snap := range s.order {
+		errs = append(errs, db.update(func(v1 bucket) {
+			all := v1.sub(namespace).sub("snapshots").sub(snapshotter)
 			all.fail(all.b.SetSequence(snap.id)) // the next snapshot gets the next number
 			b := all.sub(snap.chain)
 			b.times(epoch)
 			b.put("name", []byte(snap.backendName()))
 			if snap.parent != nil {
 				b.put("parent", []byte(snap.parent.chain))
-				all.sub(snap.parent.chain).sub("children").put(snap.chain, nil)
 			}
+		}))
+		if snap.parent != nil {
+			errs = append(errs, db.update(func(v1 bucket) {
+				v1.sub(namespace).sub("snapshots").sub(snapshotter).sub(snap.parent.chain).sub("children").put(snap.chain, nil)
+			}))
 		}
-		return nil
-	})
+	}
+	return errors.Join(append(errs, db.db.Close())...)
 }
 
 // backendName is the snapshot's name in the snapshotter, which knows no
@@ -125,15 +144,16 @@ const kindCommitted = 3
 
 // writeSnapshots makes the snapshotter's metadata.db.
 func (s *store) writeSnapshots(file string) error {
+	db, err := create(file)
+	if err != nil {
+		return err
+	}
 	epoch := s.tree.Epoch()
-	return update(file, func(v1 bucket) error {
-		all := v1.sub("snapshots")
-		parents := v1.sub("parents")
-		for _, snap := range s.order {
-			id, err := all.b.NextSequence()
-			if err != nil || id != snap.id {
-				return fmt.Errorf("cannot number snapshot %d (%d, %w)", snap.id, id, err)
-			}
+	errs := []error{db.update(func(v1 bucket) { v1.sub("parents") })}
+	for _, snap := range s.order {
+		errs = append(errs, db.update(func(v1 bucket) {
+			all := v1.sub("snapshots")
+			all.fail(all.b.SetSequence(snap.id))
 			b := all.sub(snap.backendName())
 			b.put("id", binary.AppendUvarint(nil, snap.id))
 			b.put("kind", []byte{kindCommitted})
@@ -142,10 +162,14 @@ func (s *store) writeSnapshots(file string) error {
 			b.number("size", snap.size)
 			if snap.parent != nil {
 				b.put("parent", []byte(snap.parent.backendName()))
-				key := append(binary.AppendUvarint(nil, snap.parent.id), 0)
-				parents.put(string(binary.AppendUvarint(key, snap.id)), []byte(snap.backendName()))
 			}
+		}))
+		if snap.parent != nil {
+			errs = append(errs, db.update(func(v1 bucket) {
+				key := append(binary.AppendUvarint(nil, snap.parent.id), 0)
+				v1.sub("parents").put(string(binary.AppendUvarint(key, snap.id)), []byte(snap.backendName()))
+			}))
 		}
-		return nil
-	})
+	}
+	return errors.Join(append(errs, db.db.Close())...)
 }
