@@ -1,0 +1,2 @@
+// Package depmod makes the indexes below /usr/lib/modules/VERSION.
+package depmod
