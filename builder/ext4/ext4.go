@@ -70,6 +70,7 @@ const (
 	incompatMetaBG  = 0x10
 	incompatExtents = 0x40
 	incompat64      = 0x80
+	incompatMMP     = 0x100
 	incompatFlex    = 0x200
 	incompatSeed    = 0x2000
 	incompatLarge   = 0x4000

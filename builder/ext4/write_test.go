@@ -54,6 +54,7 @@ func TestRandomTrees(t *testing.T) {
 			tr := randomTree(rand.New(rand.NewPCG(seed, 1)), 20<<seed)
 			img, _ := write(t, tr, options)
 			run(t, "e2fsck", "-fn", img)
+			compare(t, readTree(t, img), tr)
 		})
 	}
 }

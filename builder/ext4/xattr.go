@@ -12,10 +12,7 @@ import (
 
 // xattrPrefixes are the name spaces that are stored as a number, longest
 // first (Documentation/filesystems/ext4/attributes.rst).
-var xattrPrefixes = []struct {
-	index  uint8
-	prefix string
-}{
+var xattrPrefixes = []xattrPrefix{
 	{2, "system.posix_acl_access"},
 	{3, "system.posix_acl_default"},
 	{8, "system.richacl"},
@@ -23,6 +20,11 @@ var xattrPrefixes = []struct {
 	{6, "security."},
 	{7, "system."},
 	{1, "user."},
+}
+
+type xattrPrefix struct {
+	index  uint8
+	prefix string
 }
 
 type xattr struct {

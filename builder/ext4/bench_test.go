@@ -1,0 +1,109 @@
+package ext4_test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/picube/picube-build/builder/ext4"
+	"github.com/picube/picube-build/builder/tree"
+)
+
+// hostFile is a content that lies in a file of the host.
+type hostFile struct {
+	name string
+	size int64
+}
+
+func (h hostFile) Size() int64 { return h.size }
+
+func (h hostFile) ReadAt(b []byte, off int64) (int, error) {
+	f, err := os.Open(h.name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.ReadAt(b, off)
+}
+
+// benchDir makes a folder like a Debian root: 17,000 entries, 500 MB, most
+// files small, a few large.
+func benchDir(b *testing.B) (dir string, bytes int64) {
+	dir = b.TempDir()
+	r := rand.New(rand.NewPCG(1, 2))
+	data := make([]byte, 20<<20)
+	for i := range data {
+		data[i] = byte(r.Uint32())
+	}
+	for i := range 15000 {
+		d := filepath.Join(dir, fmt.Sprintf("%02d/%03d", i%40, i%2000))
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			b.Fatal(err)
+		}
+		size := 1 + r.IntN(20000)
+		if i%300 == 0 {
+			size = r.IntN(len(data))
+			size = min(size, 14<<20)
+		}
+		bytes += int64(size)
+		if err := os.WriteFile(filepath.Join(d, fmt.Sprintf("file-%d", i)), data[:size], 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return dir, bytes
+}
+
+// hostTree makes a tree of a folder of the host.
+func hostTree(b testing.TB, dir string) *tree.Tree {
+	t := tree.New(1700000000)
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || name == dir {
+			return err
+		}
+		p := filepath.ToSlash(name[len(dir):])
+		if d.IsDir() {
+			return t.Mkdir(p, 0o755)
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return t.WriteContent(p, hostFile{name, info.Size()}, 0o644)
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return t
+}
+
+func BenchmarkWrite(b *testing.B) {
+	dir, size := benchDir(b)
+	img := filepath.Join(b.TempDir(), "root.img")
+	b.Run("ext4", func(b *testing.B) {
+		b.SetBytes(size)
+		t := hostTree(b, dir)
+		for b.Loop() {
+			f, err := os.Create(img)
+			if err != nil {
+				b.Fatal(err)
+			}
+			o := options
+			o.Size = 800 << 20
+			if _, err := ext4.Write(context.Background(), f, t, o); err != nil {
+				b.Fatal(err)
+			}
+			f.Close()
+		}
+	})
+	b.Run("mke2fs", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			os.Remove(img)
+			run(b, "mke2fs", "-q", "-t", "ext4", "-d", dir, img, "800M")
+		}
+	})
+}
