@@ -103,7 +103,7 @@ func TestFetch(t *testing.T) {
 		{name: "always busy", handlers: []http.HandlerFunc{status(503)}, requests: 5, err: "thing: URL: 503 Service Unavailable"},
 		{name: "wrong", handlers: []http.HandlerFunc{serve(wrong)}, requests: 5, err: "thing: URL: has SHA-256 "},
 		{name: "long", handlers: []http.HandlerFunc{serve(text + "x")}, requests: 5, err: "thing: URL: has more than 100000 bytes"},
-		{name: "short", handlers: []http.HandlerFunc{serve(text[:10])}, requests: 5, err: "thing: URL: ends after 10 of 100000 bytes"},
+		{name: "short", handlers: []http.HandlerFunc{serve(text[:10])}, requests: 9, err: "thing: URL: ends after 10 of 100000 bytes"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
