@@ -1,7 +1,7 @@
 package emulator
 
 import (
-	"encoding/binary"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/picube/picube-build/builder/disk"
 	"github.com/picube/picube-build/builder/fat"
 	"github.com/picube/picube-build/builder/tree"
 )
@@ -26,12 +27,12 @@ type boot struct {
 
 // readBoot looks into a card's boot partition as the firmware of the board
 // does. filters are the sections of config.txt that apply, besides [all].
-func readBoot(r io.ReaderAt, b board, filters ...string) (*boot, error) {
-	start, size, err := bootPartition(r)
+func readBoot(r io.ReaderAt, size int64, b board, filters ...string) (*boot, error) {
+	p, err := bootPartition(r, size)
 	if err != nil {
 		return nil, err
 	}
-	fs, err := fat.Open(io.NewSectionReader(r, start, size), size)
+	fs, err := fat.Open(io.NewSectionReader(r, p.Start, p.Size), p.Size)
 	if err != nil {
 		return nil, fmt.Errorf("boot partition: %w", err)
 	}
@@ -173,8 +174,9 @@ func lookup(files *tree.Tree, name string) (string, bool) {
 }
 
 // extract writes one of the card's boot files to a folder, for QEMU to load,
-// and returns its path.
-func (b *boot) extract(dir, name, p string) (string, error) {
+// and returns its path. It is named after its content, so that nodes which
+// boot the same kernel share it.
+func (b *boot) extract(dir, p string) (string, error) {
 	if p == "" {
 		return "", nil
 	}
@@ -182,35 +184,35 @@ func (b *boot) extract(dir, name, p string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("boot partition: %w", err)
 	}
-	out := filepath.Join(dir, name)
-	f, err := os.OpenFile(out, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := os.CreateTemp(dir, "boot-*.part")
 	if err != nil {
 		return "", err
 	}
+	sum := sha256.New()
 	if n.Content != nil {
-		_, err = io.Copy(f, io.NewSectionReader(n.Content, 0, n.Content.Size()))
+		_, err = io.Copy(io.MultiWriter(f, sum), io.NewSectionReader(n.Content, 0, n.Content.Size()))
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", fmt.Errorf("boot partition: %s: %w", p, err)
+	out := filepath.Join(dir, fmt.Sprintf("boot-%x", sum.Sum(nil)[:8]))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), out)
+	}
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("boot partition: %s: %w", p, err), os.Remove(f.Name()))
 	}
 	return out, nil
 }
 
-// bootPartition finds the first FAT partition in an MBR.
-func bootPartition(r io.ReaderAt) (start, size int64, err error) {
-	const sector = 512
-	b := make([]byte, sector)
-	if _, err := r.ReadAt(b, 0); err != nil {
-		return 0, 0, fmt.Errorf("cannot read the partition table: %w", err)
+// bootPartition finds the first FAT partition.
+func bootPartition(r io.ReaderAt, size int64) (disk.Partition, error) {
+	table, err := disk.Read(r, size)
+	if err != nil {
+		return disk.Partition{}, err
 	}
-	if b[510] != 0x55 || b[511] != 0xaa {
-		return 0, 0, errors.New("cannot find a partition table: is it a card's image?")
-	}
-	for e := b[446:510]; len(e) > 0; e = e[16:] {
-		switch e[4] {
+	for _, p := range table.Partitions {
+		switch p.Type {
 		case 0x06, 0x0b, 0x0c, 0x0e: // FAT16 and FAT32
-			return int64(binary.LittleEndian.Uint32(e[8:])) * sector, int64(binary.LittleEndian.Uint32(e[12:])) * sector, nil
+			return p, nil
 		}
 	}
-	return 0, 0, errors.New("cannot find a FAT partition to boot from")
+	return disk.Partition{}, errors.New("cannot find a FAT partition to boot from")
 }

@@ -1,0 +1,84 @@
+package emulator
+
+import (
+	"bytes"
+	"io"
+	"slices"
+	"sync"
+)
+
+// Bounds of what is kept of a console in memory; the file has all.
+const (
+	maxLines = 20000
+	maxLine  = 4096
+)
+
+// console collects what a node says on its serial line. Other goroutines wait
+// for it to change.
+type console struct {
+	mu      sync.Mutex
+	log     io.Writer // everything, as it came
+	lines   []string  // without terminal control
+	dropped int       // lines that were there before lines[0]
+	partial []byte    // of the line that is not complete yet
+	changed chan struct{}
+}
+
+func newConsole(log io.Writer) *console { return &console{log: log, changed: make(chan struct{})} }
+
+// Write takes the next bytes. It fails only if the file can't be written.
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := c.log.Write(p); err != nil {
+		return 0, err
+	}
+	for rest := p; len(rest) > 0; {
+		part, after, end := bytes.Cut(rest, []byte("\n"))
+		c.partial = append(c.partial, part[:min(len(part), maxLine-len(c.partial))]...)
+		if rest = after; end {
+			c.lines = append(c.lines, plain(string(c.partial)))
+			c.partial = c.partial[:0]
+		}
+	}
+	if over := len(c.lines) - maxLines; over > 0 {
+		c.lines = slices.Delete(c.lines, 0, over)
+		c.dropped += over
+	}
+	close(c.changed)
+	c.changed = make(chan struct{})
+	return len(p), nil
+}
+
+// since returns the lines from number n on, the incomplete one, the number of
+// the next line, and a channel that is closed when there is more.
+func (c *console) since(n int) (lines []string, partial string, next int, more <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := min(max(0, n-c.dropped), len(c.lines))
+	return slices.Clone(c.lines[at:]), plain(string(c.partial)), c.dropped + len(c.lines), c.changed
+}
+
+// tail returns the last lines that say anything.
+func (c *console) tail(n int) []string {
+	lines, partial, _, _ := c.since(0)
+	lines = append(lines, partial)
+	var out []string
+	for _, line := range slices.Backward(lines) {
+		if len(out) == n {
+			break
+		}
+		if line != "" {
+			out = append(out, line)
+		}
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// next returns the number that the next line will have.
+func (c *console) next() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dropped + len(c.lines)
+}

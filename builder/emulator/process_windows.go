@@ -1,0 +1,8 @@
+package emulator
+
+import "syscall"
+
+// ownGroup keeps a terminal's Ctrl-C from the machine, which is ours to end.
+func ownGroup() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+}
