@@ -110,7 +110,13 @@ func (db *DB) SetStatOverrides(all []StatOverride) error {
 	return db.replace("statoverride", b.String())
 }
 
-// id looks a name up in /etc/passwd or /etc/group.
+// UserID returns a user's number.
+func (db *DB) UserID(name string) (uint32, error) { return db.id("/etc/passwd", name) }
+
+// GroupID returns a group's number.
+func (db *DB) GroupID(name string) (uint32, error) { return db.id("/etc/group", name) }
+
+// id looks a name, or a number after "#", up.
 func (db *DB) id(file, name string) (uint32, error) {
 	number, isNumber := strings.CutPrefix(name, "#")
 	if isNumber {

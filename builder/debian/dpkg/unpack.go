@@ -264,11 +264,11 @@ func (db *DB) disown(p *Package, names []string) error {
 }
 
 func (db *DB) override(n *tree.Inode, o StatOverride) error {
-	uid, err := db.id("/etc/passwd", o.User)
+	uid, err := db.UserID(o.User)
 	if err != nil {
 		return err
 	}
-	gid, err := db.id("/etc/group", o.Group)
+	gid, err := db.GroupID(o.Group)
 	if err != nil {
 		return err
 	}
