@@ -1,0 +1,426 @@
+// Package oci gets container images into a folder, from a registry or made of
+// programs, in the form that builder/containerd lays out on a card: every blob
+// as it is distributed, every layer also decoded.
+//
+// Formats: OCI image specification 1.1. Not supported: images for more than
+// one platform (one is chosen), foreign layers, layers that are neither plain
+// nor compressed with gzip or zstd.
+package oci
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/picube/picube-build/builder/containerd"
+	"github.com/picube/picube-build/builder/tree"
+)
+
+// maxLayer bounds a decoded layer.
+const maxLayer = 8 << 30
+
+// Store keeps blobs and decoded layers in a folder. Several processes may
+// share it.
+type Store struct {
+	dir string
+
+	mu   sync.Mutex
+	open []*os.File
+}
+
+// NewStore returns a store over a folder, which is made when needed.
+func NewStore(dir string) *Store { return &Store{dir: dir} }
+
+// Close closes the files behind the images it returned.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, f := range s.open {
+		errs = append(errs, f.Close())
+	}
+	s.open = nil
+	return errors.Join(errs...)
+}
+
+func platform(arch string) (v1.Platform, error) {
+	switch arch {
+	case "arm64":
+		return v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}, nil
+	case "armhf":
+		return v1.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}, nil
+	case "amd64":
+		return v1.Platform{OS: "linux", Architecture: "amd64"}, nil
+	}
+	return v1.Platform{}, fmt.Errorf("cannot get images for architecture %s", arch)
+}
+
+// Pull gets an image from its registry, by tag or digest, for a Debian
+// architecture. Blobs that are in the store are not downloaded again.
+func (s *Store) Pull(ctx context.Context, image, arch string, options ...remote.Option) (containerd.Image, error) {
+	img, err := s.pull(ctx, image, arch, options)
+	if err != nil {
+		return containerd.Image{}, fmt.Errorf("image %s: %w", image, err)
+	}
+	return img, nil
+}
+
+func (s *Store) pull(ctx context.Context, image, arch string, options []remote.Option) (containerd.Image, error) {
+	p, err := platform(arch)
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	ref, err := name.ParseReference(image)
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	img, err := remote.Image(ref, append([]remote.Option{remote.WithContext(ctx), remote.WithPlatform(p)}, options...)...)
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	return s.Put(ref.Name(), img)
+}
+
+// Put stores an image under a name with registry and tag.
+func (s *Store) Put(image string, img v1.Image) (containerd.Image, error) {
+	manifest, err := img.RawManifest()
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	media, err := img.MediaType()
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	out := containerd.Image{
+		Name: image, MediaType: string(media),
+		Manifest: containerd.Bytes(digest(manifest), manifest),
+		Config:   containerd.Bytes(digest(config), config),
+	}
+	for _, l := range layers {
+		layer, err := s.layer(l)
+		if err != nil {
+			return containerd.Image{}, err
+		}
+		out.Layers = append(out.Layers, layer)
+	}
+	return out, nil
+}
+
+func digest(data []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(data)) }
+
+// layer stores a layer's blob and what it decodes to.
+func (s *Store) layer(l v1.Layer) (containerd.Layer, error) {
+	want, err := l.Digest()
+	if err != nil {
+		return containerd.Layer{}, err
+	}
+	diff, err := l.DiffID()
+	if err != nil {
+		return containerd.Layer{}, err
+	}
+	blob, err := s.fetch("blobs", want, l.Compressed)
+	if err != nil {
+		return containerd.Layer{}, fmt.Errorf("layer %s: %w", want, err)
+	}
+	decoded, err := s.fetch("layers", diff, l.Uncompressed)
+	if err != nil {
+		return containerd.Layer{}, fmt.Errorf("layer %s: cannot decode it: %w", want, err)
+	}
+	return containerd.Layer{Blob: containerd.Blob{Digest: want.String(), Content: blob}, DiffID: diff.String(), Tar: decoded}, nil
+}
+
+// fetch returns the store's file with a digest, getting it if it is missing.
+// The file has its name only when its digest is right.
+func (s *Store) fetch(kind string, want v1.Hash, get func() (io.ReadCloser, error)) (tree.Content, error) {
+	if want.Algorithm != "sha256" {
+		return nil, fmt.Errorf("cannot use the digest %s", want)
+	}
+	file := filepath.Join(s.dir, kind, want.Hex)
+	if c, err := s.content(file); err == nil {
+		return c, nil
+	}
+	r, err := get()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if err := save(file, want.Hex, r); err != nil {
+		return nil, err
+	}
+	return s.content(file)
+}
+
+func save(file, want string, r io.Reader) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".blob-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(tmp, h), io.LimitReader(r, maxLayer+1))
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if n > maxLayer {
+		return fmt.Errorf("cannot take more than %d bytes", int64(maxLayer))
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		return fmt.Errorf("digest is %s, want %s", got, want)
+	}
+	return os.Rename(tmp.Name(), file)
+}
+
+func (s *Store) content(file string) (tree.Content, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	s.mu.Lock()
+	s.open = append(s.open, f)
+	s.mu.Unlock()
+	return io.NewSectionReader(f, 0, info.Size()), nil
+}
+
+// Program is an image to be made of files of the host.
+type Program struct {
+	Image      string            // name with registry and tag
+	Files      map[string]string // host file by path in the image
+	Entrypoint []string
+	Arch       string // Debian's name
+	Epoch      int64  // seconds since 1970: the time of everything in it
+	User       string // "0" if empty
+}
+
+// Make makes an image of static programs: one layer, compressed once per
+// content.
+func (s *Store) Make(p Program) (containerd.Image, error) {
+	img, err := s.make(p)
+	if err != nil {
+		return containerd.Image{}, fmt.Errorf("image %s: cannot make it: %w", p.Image, err)
+	}
+	return img, nil
+}
+
+func (s *Store) make(p Program) (containerd.Image, error) {
+	plat, err := platform(p.Arch)
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	layer, size, err := s.pack(p)
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	diff, err := v1.NewHash(layer.DiffID)
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	blob, err := v1.NewHash(layer.Digest)
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	config, err := json.Marshal(v1.ConfigFile{
+		Architecture: plat.Architecture, Variant: plat.Variant, OS: plat.OS,
+		Created: v1.Time{Time: time.Unix(p.Epoch, 0).UTC()},
+		RootFS:  v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diff}},
+		Config:  v1.Config{Entrypoint: p.Entrypoint, User: p.User, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin"}},
+	})
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	configHash, err := v1.NewHash(digest(config))
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	manifest, err := json.Marshal(v1.Manifest{
+		SchemaVersion: 2, MediaType: types.OCIManifestSchema1,
+		Config: v1.Descriptor{MediaType: types.OCIConfigJSON, Size: int64(len(config)), Digest: configHash},
+		Layers: []v1.Descriptor{{MediaType: types.OCILayer, Size: size, Digest: blob}},
+	})
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	return containerd.Image{
+		Name: p.Image, MediaType: string(types.OCIManifestSchema1),
+		Manifest: containerd.Bytes(digest(manifest), manifest),
+		Config:   containerd.Bytes(digest(config), config),
+		Layers:   []containerd.Layer{layer},
+	}, nil
+}
+
+// pack makes the layer, or finds it: what went into it names a small file that
+// holds the two digests.
+func (s *Store) pack(p Program) (containerd.Layer, int64, error) {
+	key := sha256.New()
+	fmt.Fprintln(key, p.Epoch)
+	paths := make([]string, 0, len(p.Files))
+	for at := range p.Files {
+		paths = append(paths, at)
+	}
+	slices.Sort(paths)
+	for _, at := range paths {
+		f, err := os.Open(p.Files[at])
+		if err != nil {
+			return containerd.Layer{}, 0, err
+		}
+		fmt.Fprintln(key, at)
+		_, err = io.Copy(key, f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return containerd.Layer{}, 0, err
+		}
+	}
+	note := filepath.Join(s.dir, "made", hex.EncodeToString(key.Sum(nil)))
+	if text, err := os.ReadFile(note); err == nil {
+		if l, size, err := s.packed(strings.Fields(string(text))); err == nil {
+			return l, size, nil
+		}
+	}
+	digests, err := s.compress(p, paths)
+	if err != nil {
+		return containerd.Layer{}, 0, err
+	}
+	if err := os.MkdirAll(filepath.Dir(note), 0o700); err != nil {
+		return containerd.Layer{}, 0, err
+	}
+	if err := os.WriteFile(note, []byte(strings.Join(digests, " ")+"\n"), 0o600); err != nil {
+		return containerd.Layer{}, 0, err
+	}
+	return s.packed(digests)
+}
+
+// packed opens a layer by the digests of its blob and of what it decodes to.
+func (s *Store) packed(digests []string) (containerd.Layer, int64, error) {
+	if len(digests) != 2 {
+		return containerd.Layer{}, 0, errors.New("damaged")
+	}
+	blob, err := s.content(filepath.Join(s.dir, "blobs", filepath.Base(digests[0])))
+	if err != nil {
+		return containerd.Layer{}, 0, err
+	}
+	decoded, err := s.content(filepath.Join(s.dir, "layers", filepath.Base(digests[1])))
+	if err != nil {
+		return containerd.Layer{}, 0, err
+	}
+	return containerd.Layer{
+		Blob:   containerd.Blob{Digest: "sha256:" + digests[0], Content: blob},
+		DiffID: "sha256:" + digests[1], Tar: decoded,
+	}, blob.Size(), nil
+}
+
+// compress writes the layer plain and compressed and returns the digests,
+// compressed first.
+func (s *Store) compress(p Program, paths []string) ([]string, error) {
+	tmp, err := os.MkdirTemp(s.mkdir(), ".layer-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
+	plain, err := os.Create(filepath.Join(tmp, "tar"))
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Close()
+	packed, err := os.Create(filepath.Join(tmp, "gz"))
+	if err != nil {
+		return nil, err
+	}
+	defer packed.Close()
+	plainSum, packedSum := sha256.New(), sha256.New()
+	zw, err := gzip.NewWriterLevel(io.MultiWriter(packed, packedSum), gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeTar(io.MultiWriter(plain, plainSum, zw), p, paths); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(zw.Close(), plain.Sync(), packed.Sync()); err != nil {
+		return nil, err
+	}
+	digests := []string{hex.EncodeToString(packedSum.Sum(nil)), hex.EncodeToString(plainSum.Sum(nil))}
+	for i, kind := range []string{"blobs", "layers"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, kind), 0o700); err != nil {
+			return nil, err
+		}
+		if err := os.Rename(filepath.Join(tmp, []string{"gz", "tar"}[i]), filepath.Join(s.dir, kind, digests[i])); err != nil {
+			return nil, err
+		}
+	}
+	return digests, nil
+}
+
+func (s *Store) mkdir() string {
+	_ = os.MkdirAll(s.dir, 0o700) // the caller's own attempt says why
+	return s.dir
+}
+
+func writeTar(w io.Writer, p Program, paths []string) error {
+	tw := tar.NewWriter(w)
+	at := time.Unix(p.Epoch, 0).UTC()
+	made := map[string]bool{"/": true}
+	for _, file := range paths {
+		var parents []string
+		for dir := path.Dir(file); !made[dir]; dir = path.Dir(dir) {
+			made[dir] = true
+			parents = append(parents, dir)
+		}
+		slices.Reverse(parents)
+		for _, dir := range parents {
+			if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir[1:] + "/", Mode: 0o755, ModTime: at, Format: tar.FormatPAX}); err != nil {
+				return err
+			}
+		}
+		if err := writeFile(tw, file, p.Files[file], at); err != nil {
+			return err
+		}
+	}
+	return tw.Close()
+}
+
+func writeFile(tw *tar.Writer, at, host string, modified time.Time) error {
+	f, err := os.Open(host)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: at[1:], Mode: 0o755, Size: info.Size(), ModTime: modified, Format: tar.FormatPAX}); err != nil {
+		return err
+	}
+	_, err = io.Copy(tw, f)
+	return err
+}
