@@ -69,45 +69,53 @@ func run(c commandLine, identity Identity) error {
 	if err := identify(d, root, identity); err != nil {
 		// The node may still be of use, and the unit that applies the identity
 		// again says so where a person looks.
-		say("identity: %v", err)
+		complain("identity: %v", err)
 	}
 	if c.ro || d.hasErrors(root) {
 		// systemd checks a root that is read-only, and makes it writable then.
 		if err := unix.Mount("", rootDir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
-			say("%s: cannot make it read-only: %v", root, err)
+			complain("%s: cannot make it read-only: %v", root, err)
 		}
 	}
 	say("starting the system on %s", root)
 	return switchRoot(c)
 }
 
-// say writes a line into the kernel's log, so that it is on every console, in
-// order with the kernel's own, and later in the journal.
-func say(format string, args ...any) {
-	line := fmt.Sprintf("picube: "+format, args...)
+// Levels of the kernel's log; "quiet" keeps all but errors off the consoles.
+const (
+	levelError  = 3
+	levelNotice = 5
+)
+
+func say(format string, args ...any)      { log(levelNotice, format, args...) }
+func complain(format string, args ...any) { log(levelError, format, args...) }
+
+// log writes into the kernel's log, so that it is on every console, in order
+// with the kernel's own, and later in the journal.
+func log(level int, format string, args ...any) {
+	line := fmt.Sprintf(format, args...)
 	f, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, line)
+		fmt.Fprintln(os.Stderr, "picube:", line)
 		return
 	}
 	defer f.Close()
 	for part := range strings.Lines(line) {
-		// 4 is a warning: it is shown in spite of "quiet".
-		fmt.Fprintf(f, "<4>%s\n", strings.TrimSuffix(part, "\n"))
+		fmt.Fprintf(f, "<%d>picube: %s\n", level, strings.TrimSuffix(part, "\n"))
 	}
 }
 
 func fail(c commandLine, err error) {
-	say("cannot start: %v", err)
+	complain("cannot start: %v", err)
 	if c.debug {
-		say("picube.debug: waiting for ever")
+		complain("picube.debug: waiting for ever")
 		select {}
 	}
-	say("restarting in %v", failTime)
+	complain("restarting in %v", failTime)
 	time.Sleep(failTime)
 	unix.Sync()
 	err = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
-	say("cannot restart: %v", err)
+	complain("cannot restart: %v", err)
 	select {}
 }
 
@@ -141,7 +149,7 @@ func mountKernel() error {
 func loadModules(c commandLine) {
 	list, err := os.ReadFile(listFile)
 	if err != nil {
-		say("modules: %v", err)
+		complain("modules: %v", err)
 		return
 	}
 	for _, name := range strings.Fields(string(list)) {
@@ -153,7 +161,7 @@ func loadModules(c commandLine) {
 			}
 		case errors.Is(err, unix.ENODEV) && !c.debug:
 		default:
-			say("module %s: cannot load it: %v", name, err)
+			complain("module %s: cannot load it: %v", name, err)
 		}
 	}
 }
@@ -180,7 +188,7 @@ func await(c commandLine, d devices) (string, error) {
 			return "", err
 		}
 		if len(found) > 1 {
-			say("root=%s: %s all answer to it, taking the first", c.root, strings.Join(found, ", "))
+			complain("root=%s: %s all answer to it, taking the first", c.root, strings.Join(found, ", "))
 		}
 		if len(found) > 0 {
 			return found[0], nil
@@ -191,7 +199,7 @@ func await(c commandLine, d devices) (string, error) {
 		}
 		if now.Sub(reminded) > remindTime {
 			reminded = now
-			say("waiting for root=%s; there is %s", c.root, d.describe())
+			complain("waiting for root=%s; there is %s", c.root, d.describe())
 		}
 		time.Sleep(poll)
 	}

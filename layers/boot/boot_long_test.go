@@ -1,0 +1,346 @@
+//go:build long
+
+package boot
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ulikunitz/xz"
+
+	"github.com/picube/picube-build/builder/depmod"
+	"github.com/picube/picube-build/builder/disk"
+	"github.com/picube/picube-build/builder/fat"
+	"github.com/picube/picube-build/builder/initramfs"
+	"github.com/picube/picube-build/builder/tree"
+	"github.com/picube/picube-build/firmware"
+)
+
+const diskID = 0xCAFE1234
+
+// mirror is the host's own, else Debian's public name.
+func mirror() string {
+	sources, err := os.ReadFile("/etc/apt/sources.list.d/debian.sources")
+	if err == nil {
+		if m := regexp.MustCompile(`(?m)^URIs: (\S+)`).FindSubmatch(sources); m != nil {
+			return string(m[1])
+		}
+	}
+	return "http://ftp.debian.org/debian"
+}
+
+// cached downloads a file of the archive once.
+func cached(t *testing.T, file string) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(cache, "picube-test", strings.ReplaceAll(file, "/", "_"))
+	if _, err := os.Stat(name); err == nil {
+		return name
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Get(mirror() + "/" + file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", file, resp.Status)
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".download-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(f, resp.Body)
+	if err := errors.Join(err, f.Close(), os.Rename(f.Name(), name)); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// field returns a field of a package in an index of the archive.
+func field(t *testing.T, index, name, field string) string {
+	t.Helper()
+	f, err := os.Open(cached(t, index))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := xz.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stanza, ok := strings.Cut(string(text), "Package: "+name+"\n")
+	stanza, _, _ = strings.Cut(stanza, "\n\n")
+	_, value, found := strings.Cut(stanza, "\n"+field+": ")
+	if !ok || !found {
+		t.Fatalf("%s: cannot find %s of %s", index, field, name)
+	}
+	value, _, _ = strings.Cut(value, "\n")
+	return value
+}
+
+// unpack puts a .deb's files into the tree.
+func unpack(t *testing.T, root *tree.Tree, deb string) {
+	t.Helper()
+	cmd := exec.Command("dpkg-deb", "--fsys-tarfile", deb)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := tar.NewReader(out)
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := tree.Clean(h.Name)
+		switch h.Typeflag {
+		case tar.TypeDir:
+			err = root.MkdirAll(p, 0o755)
+		case tar.TypeSymlink:
+			err = root.Symlink(h.Linkname, p)
+		case tar.TypeReg:
+			data, rerr := io.ReadAll(r)
+			err = errors.Join(rerr, root.WriteFile(p, data, 0o644))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kernelRoot is a tree with Debian's kernel and the Pis' firmware.
+func kernelRoot(t *testing.T) *tree.Tree {
+	t.Helper()
+	root := tree.New(1_700_000_000)
+	const free, nonFree = "dists/trixie/main/binary-arm64/Packages.xz", "dists/trixie/non-free-firmware/binary-arm64/Packages.xz"
+	kernel, _, _ := strings.Cut(field(t, free, "linux-image-arm64", "Depends"), " ")
+	unpack(t, root, cached(t, field(t, free, kernel, "Filename")))
+	unpack(t, root, cached(t, field(t, nonFree, "raspi-firmware", "Filename")))
+	version, err := firmware.Kernel(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := depmod.Run(t.Context(), root, version); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// program compiles a static program for the card.
+func program(t *testing.T, dir string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), filepath.Base(dir))
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, dir)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", dir, err, text)
+	}
+	return out
+}
+
+type card struct {
+	image  string
+	boot   *tree.Tree
+	kernel string
+}
+
+// writeCard makes a card from Debian's kernel whose root holds nothing but
+// the test's own init.
+func writeCard(t *testing.T, board string) card {
+	t.Helper()
+	b, ok := firmware.Lookup(board)
+	if !ok {
+		t.Fatalf("no board %s", board)
+	}
+	boards := []firmware.Board{b}
+	root := kernelRoot(t)
+	version, err := firmware.Kernel(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	init, err := os.ReadFile(program(t, "./testdata/init"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var initrd bytes.Buffer
+	begin := time.Now()
+	if err := initramfs.Build(root, version, init, firmware.Modules(boards), &initrd); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("initramfs: %d bytes in %v, of it a program of %d", initrd.Len(), time.Since(begin), len(init))
+	boot, err := firmware.BootPartition(root, firmware.Options{Boards: boards, Kernel: version, Initramfs: tree.Bytes(initrd.Bytes())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := disk.ForCard(diskID, 128<<20, 64<<20)
+	if err := errors.Join(
+		boot.WriteFile("/cmdline.txt", []byte(firmware.CommandLine(boards, "PARTUUID="+table.PARTUUID(2))), 0o644),
+		boot.Mkdir("/picube", 0o755),
+		boot.WriteFile("/picube/hostname", []byte("rpi1\n"), 0o644),
+	); err != nil {
+		t.Fatal(err)
+	}
+
+	dir := t.TempDir()
+	system := filepath.Join(dir, "root")
+	for _, d := range []string{"sbin", "etc", "proc", "sys", "dev", "run"} {
+		if err := os.MkdirAll(filepath.Join(system, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Rename(program(t, "./testdata/system"), filepath.Join(system, "sbin", "init")); err != nil {
+		t.Fatal(err)
+	}
+	ext4 := filepath.Join(dir, "root.ext4")
+	if text, err := exec.Command("/usr/sbin/mke2fs", "-q", "-t", "ext4", "-L", RootLabel, "-d", system, ext4, "64M").CombinedOutput(); err != nil {
+		t.Fatalf("mke2fs: %v\n%s", err, text)
+	}
+
+	c := card{image: filepath.Join(dir, "card.img"), boot: boot, kernel: version}
+	f, err := os.Create(c.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	data, err := os.ReadFile(ext4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := table.Partitions
+	_, werr := f.WriteAt(data, part[1].Start)
+	if err := errors.Join(
+		werr,
+		f.Truncate(256<<20), // QEMU's SD cards are powers of two
+		table.Write(f),
+		fat.Write(io.NewOffsetWriter(f, part[0].Start), boot, fat.Options{Size: part[0].Size, Label: BootLabel}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// extract writes a file of the boot partition to where QEMU finds it.
+func (c card) extract(t *testing.T, p string) string {
+	t.Helper()
+	data, err := c.boot.ReadFile(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), path.Base(p))
+	if err := os.WriteFile(name, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// start runs a card until it switches off and returns the console.
+func (c card) start(t *testing.T, limit time.Duration, line string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	args = append(args, "-nographic", "-no-reboot", "-kernel", c.extract(t, "/vmlinuz-"+c.kernel),
+		"-initrd", c.extract(t, "/initrd.img-"+c.kernel), "-append", line)
+	cmd := exec.CommandContext(ctx, "qemu-system-aarch64", args...)
+	var console bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &console, &console
+	err := cmd.Run()
+	if err != nil {
+		t.Errorf("qemu: %v", err)
+	}
+	return strings.ReplaceAll(console.String(), "\r", "")
+}
+
+func (c card) virt(t *testing.T, limit time.Duration, line string) string {
+	t.Helper()
+	return c.start(t, limit, line, "-M", "virt", "-cpu", "cortex-a72", "-m", "512",
+		"-drive", "if=none,id=card,format=raw,file="+c.image, "-device", "virtio-blk-pci,drive=card")
+}
+
+// expect wants lines in the console, in this order.
+func expect(t *testing.T, console string, lines ...string) {
+	t.Helper()
+	rest := console
+	for _, l := range lines {
+		i := strings.Index(rest, l)
+		if i < 0 {
+			t.Fatalf("the console lacks %q:\n%s", l, console)
+		}
+		rest = rest[i+len(l):]
+	}
+	for line := range strings.Lines(console) {
+		if strings.Contains(line, "picube:") || strings.Contains(line, "system:") || strings.Contains(line, "Run /init") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
+var started = []string{
+	"picube: starting the system on ",
+	`system: pid 1, hostname "rpi1" <nil>`,
+	`system: arguments ["/sbin/init"`,
+	" / ext4 rw",
+	"system: done",
+}
+
+func TestVirt(t *testing.T) {
+	c := writeCard(t, "virt")
+	line, err := c.boot.ReadFile("/cmdline.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, c.virt(t, 5*time.Minute, strings.TrimSpace(string(line))), started...)
+	for _, spec := range []string{"LABEL=" + RootLabel, "/dev/vda2"} {
+		expect(t, c.virt(t, 5*time.Minute, "console=ttyAMA0 quiet rw rootwait root="+spec), started[1:]...)
+	}
+}
+
+func TestVirtFails(t *testing.T) {
+	c := writeCard(t, "virt")
+	console := c.virt(t, 5*time.Minute, "console=ttyAMA0 rootwait=11 root=PARTUUID=deadbeef-02")
+	expect(t, console,
+		"picube: waiting for root=PARTUUID=deadbeef-02; there is vda, vda1 PARTUUID=cafe1234-01, vda2 PARTUUID=cafe1234-02 UUID=",
+		"picube: cannot start: root=PARTUUID=deadbeef-02: cannot find it in 11s; there is vda, ",
+		"picube: restarting in 1m0s")
+}
+
+func TestRaspi3B(t *testing.T) {
+	c := writeCard(t, "rpi3")
+	line, err := c.boot.ReadFile("/cmdline.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	console := c.start(t, 10*time.Minute, strings.TrimSpace(string(line)), "-M", "raspi3b",
+		"-dtb", c.extract(t, "/bcm2837-rpi-3-b.dtb"), "-drive", "if=sd,format=raw,file="+c.image, "-serial", "null", "-serial", "stdio", "-monitor", "none")
+	expect(t, console, started...)
+}
