@@ -15,10 +15,14 @@ var (
 // elfFile is what ldconfig looks at. debug/elf reads the section headers too
 // and refuses files over them, which ldconfig does not.
 type elfFile struct {
+	kind    elf.Type
 	class   elf.Class
 	machine elf.Machine
 	eflags  uint32
 	soname  string
+
+	segments     uint64 // where their headers are
+	segmentCount int
 }
 
 type segment struct {
@@ -32,8 +36,8 @@ const (
 	maxSoname  = 255     // it is a file name
 )
 
-// parseELF reads a shared object's headers and its soname.
-func parseELF(r io.ReaderAt, size int64) (elfFile, error) {
+// parseHeader reads the first bytes of an ELF file.
+func parseHeader(r io.ReaderAt, size int64) (elfFile, error) {
 	var h [minSize]byte
 	if _, err := r.ReadAt(h[:], 0); size < minSize || err != nil && err != io.EOF {
 		return elfFile{}, errNotELF
@@ -42,27 +46,42 @@ func parseELF(r io.ReaderAt, size int64) (elfFile, error) {
 		return elfFile{}, errNotELF
 	}
 	le := binary.LittleEndian
-	f := elfFile{class: elf.Class(h[elf.EI_CLASS]), machine: elf.Machine(le.Uint16(h[18:]))}
-	if elf.Type(le.Uint16(h[16:])) != elf.ET_DYN {
-		return elfFile{}, errNoLibrary
+	f := elfFile{
+		class:   elf.Class(h[elf.EI_CLASS]),
+		kind:    elf.Type(le.Uint16(h[16:])),
+		machine: elf.Machine(le.Uint16(h[18:])),
 	}
-	var phoff uint64
-	var phnum, phsize int
 	switch f.class {
 	case elf.ELFCLASS64:
-		phoff, phnum, phsize, f.eflags = le.Uint64(h[32:]), int(le.Uint16(h[56:])), 56, le.Uint32(h[48:])
+		f.segments, f.segmentCount, f.eflags = le.Uint64(h[32:]), int(le.Uint16(h[56:])), le.Uint32(h[48:])
 	case elf.ELFCLASS32:
-		phoff, phnum, phsize, f.eflags = uint64(le.Uint32(h[28:])), int(le.Uint16(h[44:])), 32, le.Uint32(h[36:])
+		f.segments, f.segmentCount, f.eflags = uint64(le.Uint32(h[28:])), int(le.Uint16(h[44:])), le.Uint32(h[36:])
 	default:
 		return elfFile{}, errNotELF
 	}
-	headers, err := readAt(r, size, phoff, uint64(phnum*phsize))
+	return f, nil
+}
+
+// parseLibrary reads a shared object's headers and its soname.
+func parseLibrary(r io.ReaderAt, size int64) (elfFile, error) {
+	f, err := parseHeader(r, size)
 	if err != nil {
-		return elfFile{}, err
+		return f, err
 	}
-	segments := make([]segment, phnum)
+	if f.kind != elf.ET_DYN {
+		return f, errNoLibrary
+	}
+	headerSize := 56
+	if f.class == elf.ELFCLASS32 {
+		headerSize = 32
+	}
+	headers, err := readAt(r, size, f.segments, uint64(f.segmentCount*headerSize))
+	if err != nil {
+		return f, err
+	}
+	segments := make([]segment, f.segmentCount)
 	for i := range segments {
-		segments[i] = f.segment(headers[i*phsize:])
+		segments[i] = f.segment(headers[i*headerSize:])
 	}
 	f.soname, err = f.readSoname(r, size, segments)
 	return f, err
@@ -85,10 +104,7 @@ func (f elfFile) readSoname(r io.ReaderAt, size int64, segments []segment) (stri
 			dynamic = s
 		}
 	}
-	if dynamic.sizeInFile == 0 {
-		return "", errNoLibrary
-	}
-	if dynamic.sizeInFile > maxDynamic {
+	if dynamic.sizeInFile == 0 || dynamic.sizeInFile > maxDynamic {
 		return "", errNoLibrary
 	}
 	table, err := readAt(r, size, dynamic.offset, dynamic.sizeInFile)

@@ -92,7 +92,7 @@ func program(t *tree.Tree) (string, machine, error) {
 	if err != nil {
 		return "", 0, fmt.Errorf("cannot tell the version of ldconfig: %w", err)
 	}
-	e, err := parseELF(bytes.NewReader(data), int64(len(data)))
+	e, err := parseHeader(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
 		return "", 0, fmt.Errorf("%s: %w", programPath, err)
 	}
@@ -250,7 +250,7 @@ func search(t *tree.Tree, dir directory, m machine) ([]library, error) {
 		if !node.IsRegular() || node.Content == nil {
 			continue
 		}
-		elf, err := parseELF(node.Content, node.Size())
+		elf, err := parseLibrary(node.Content, node.Size())
 		if err != nil {
 			continue // ldconfig warns and goes on
 		}

@@ -143,7 +143,7 @@ func TestAgainstLdconfig(t *testing.T) {
 	if err != nil {
 		t.Fatal("this test compares with the host's ldconfig: ", err)
 	}
-	host, err := parseELF(bytes.NewReader(ldconfig), int64(len(ldconfig)))
+	host, err := parseHeader(bytes.NewReader(ldconfig), int64(len(ldconfig)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestFlags(t *testing.T) {
 		{elf.EM_ARM, elf.EM_ARM, elf.ELFCLASS32, 0x04000400, 0x003, true},
 	} {
 		data := sharedObject(test.class, test.library, test.eflags, "libx.so.1")
-		f, err := parseELF(bytes.NewReader(data), int64(len(data)))
+		f, err := parseLibrary(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -289,11 +289,11 @@ func TestNoLdconfig(t *testing.T) {
 	}
 }
 
-func FuzzParseELF(f *testing.F) {
+func FuzzParseLibrary(f *testing.F) {
 	f.Add(sharedObject(elf.ELFCLASS64, elf.EM_AARCH64, 0, "libx.so.1"))
 	f.Add(sharedObject(elf.ELFCLASS32, elf.EM_ARM, 0x05000400, ""))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if _, err := parseELF(bytes.NewReader(data), int64(len(data))); err != nil {
+		if _, err := parseLibrary(bytes.NewReader(data), int64(len(data))); err != nil {
 			return
 		}
 	})
