@@ -90,18 +90,20 @@ func compare(t *testing.T, got, want *tree.Tree) {
 	if t.Failed() {
 		return
 	}
+	a, b := make([]byte, 1<<20), make([]byte, 1<<20)
 	for p, in := range want.All() {
 		if !in.IsRegular() {
 			continue
 		}
 		other, _ := got.Lstat(p)
-		sameContent(t, p, other, in)
+		sameContent(t, p, other, in, a, b)
 	}
 }
 
-func sameContent(t *testing.T, p string, got, want *tree.Inode) {
+// sameContent compares two files where either holds data; a and b are room
+// of the same length to read into.
+func sameContent(t *testing.T, p string, got, want *tree.Inode, a, b []byte) {
 	t.Helper()
-	a, b := make([]byte, 1<<20), make([]byte, 1<<20)
 	var ranges []tree.Range
 	for _, in := range []*tree.Inode{got, want} {
 		if s, ok := in.Content.(tree.Sparse); ok {
@@ -128,4 +130,20 @@ func sameContent(t *testing.T, p string, got, want *tree.Inode) {
 			done = at
 		}
 	}
+}
+
+// openError returns the error of opening an image.
+func openError(t testing.TB, name string) error {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = ext4.Open(f, info.Size())
+	return err
 }

@@ -38,10 +38,12 @@ func write(t testing.TB, tr *tree.Tree, o ext4.Options) (string, ext4.Result) {
 	return name, res
 }
 
-// run runs a tool and returns what it printed.
+// run runs a tool, with a fixed time if it is one of e2fsprogs, and returns what it printed.
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), "E2FSPROGS_FAKE_TIME=1700000000", "PATH=/usr/sbin:/sbin:"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
 	}
