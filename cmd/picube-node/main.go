@@ -9,11 +9,16 @@ import (
 	"os/signal"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/picube/picube-build/layers/boot/bootd"
 )
 
 func main() {
 	if os.Getpid() == 1 {
-		initramfs() // never returns: it becomes the real init
+		bootd.Main(func(root, boot string) error { // never returns: it becomes the real init
+			_, err := identity(root, boot)
+			return err
+		})
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -61,7 +62,25 @@ func applyIdentity() error {
 	if err := unix.Sethostname([]byte(n.Hostname)); err != nil {
 		return fmt.Errorf("host name: cannot set it: %w", err)
 	}
+	if err := publish(n); err != nil {
+		return err
+	}
 	return statusd.SetStage("userspace")
+}
+
+// published is a copy of node.yaml that everybody on the node may read: the
+// boot partition is root's, for the sake of keys that may lie on it.
+const published = "/run/picube/node.yaml"
+
+func publish(n *nodeconf.Node) error {
+	data, err := n.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(published), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(published, data, 0o644)
 }
 
 func grow() error {
@@ -76,7 +95,11 @@ func grow() error {
 }
 
 func status(args []string) error {
-	n, err := identityd.Identity{Root: "/", Boot: nodeconf.BootDir}.Load()
+	data, err := os.ReadFile(published)
+	if err != nil {
+		return err
+	}
+	n, err := nodeconf.Parse(data)
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func add(t *tree.Tree, u blueprint.User) error {
 	}
 	home := "/home/" + u.Name
 	days := strconv.FormatInt(t.Epoch()/86400, 10)
-	hash := u.PasswordHash
+	hash := string(u.PasswordHash)
 	if hash == "" {
 		hash = "!"
 	}
