@@ -10,23 +10,17 @@ import (
 	"os"
 )
 
-// Range is a run of bytes in the source.
-type Range struct{ Offset, Length int64 }
-
 // errUnsupported says that the next cheaper way has to be taken.
 var errUnsupported = errors.New("not supported")
 
-// Copy copies the ranges of src to dst, shifted by offset. dst must be long
-// enough and empty there: what lies between the ranges is not written.
-func Copy(dst *os.File, offset int64, src *os.File, ranges []Range) error {
-	for _, r := range ranges {
-		err := reflink(dst, r.Offset+offset, src, r.Offset, r.Length)
-		if errors.Is(err, errUnsupported) {
-			err = copyRange(dst, r.Offset+offset, src, r.Offset, r.Length)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: cannot copy %d bytes of %s: %w", dst.Name(), r.Length, src.Name(), err)
-		}
+// Copy copies n bytes of src at srcOff to dst at dstOff.
+func Copy(dst *os.File, dstOff int64, src *os.File, srcOff, n int64) error {
+	err := reflink(dst, dstOff, src, srcOff, n)
+	if errors.Is(err, errUnsupported) {
+		err = copyRange(dst, dstOff, src, srcOff, n)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: cannot copy %d bytes of %s: %w", dst.Name(), n, src.Name(), err)
 	}
 	return nil
 }
