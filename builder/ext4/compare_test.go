@@ -147,3 +147,11 @@ func openError(t testing.TB, name string) error {
 	_, err = ext4.Open(f, info.Size())
 	return err
 }
+
+// check fails the test if Check finds a fault.
+func check(t testing.TB, name string) {
+	t.Helper()
+	if err := open(t, name).Check(context.Background()); err != nil {
+		t.Error(err)
+	}
+}

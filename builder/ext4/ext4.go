@@ -83,6 +83,7 @@ const (
 	roExtraIsize    = 0x40
 	roBigalloc      = 0x200
 	roMetadataCsum  = 0x400
+	roProject       = 0x2000
 	roOrphanPresent = 0x10000
 
 	wantCompat   = compatJournal | compatXattr | compatResize | compatDirIndex
@@ -159,7 +160,7 @@ type superblock struct {
 	Overhead                                         uint32
 	BackupGroups                                     [2]uint32
 	_                                                [20]byte
-	LostFound, _, ChecksumSeed                       uint32
+	LostFound, ProjectQuota, ChecksumSeed            uint32
 	MtimeHi                                          [8]uint8
 	Encoding, EncodingFlags                          uint16
 	OrphanFile                                       uint32

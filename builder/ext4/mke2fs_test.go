@@ -16,36 +16,36 @@ import (
 func hostFiles(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	check := func(err error) {
+	must := func(err error) {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	check(os.MkdirAll(filepath.Join(dir, "a/b/c"), 0o755))
-	check(os.WriteFile(filepath.Join(dir, "empty"), nil, 0o600))
-	check(os.WriteFile(filepath.Join(dir, "a/small"), []byte("small\n"), 0o4755))
+	must(os.MkdirAll(filepath.Join(dir, "a/b/c"), 0o755))
+	must(os.WriteFile(filepath.Join(dir, "empty"), nil, 0o600))
+	must(os.WriteFile(filepath.Join(dir, "a/small"), []byte("small\n"), 0o4755))
 	large := make([]byte, 3<<20+77)
 	if _, err := (pattern{seed: 3, size: int64(len(large))}).ReadAt(large, 0); err != nil {
 		t.Fatal(err)
 	}
-	check(os.WriteFile(filepath.Join(dir, "a/large"), large, 0o644))
-	check(os.Link(filepath.Join(dir, "a/large"), filepath.Join(dir, "a/b/linked")))
-	check(os.Symlink("../a/large", filepath.Join(dir, "a/b/short")))
-	check(os.Symlink(strings.Repeat("long/", 40), filepath.Join(dir, "a/b/c/long")))
+	must(os.WriteFile(filepath.Join(dir, "a/large"), large, 0o644))
+	must(os.Link(filepath.Join(dir, "a/large"), filepath.Join(dir, "a/b/linked")))
+	must(os.Symlink("../a/large", filepath.Join(dir, "a/b/short")))
+	must(os.Symlink(strings.Repeat("long/", 40), filepath.Join(dir, "a/b/c/long")))
 	f, err := os.Create(filepath.Join(dir, "holes"))
-	check(err)
+	must(err)
 	defer f.Close()
 	for i := range int64(60) { // more extents than fit in an inode
 		_, err := f.WriteAt([]byte(fmt.Sprintf("data %d", i)), i*100000)
-		check(err)
+		must(err)
 	}
-	check(f.Truncate(100 << 20))
-	check(os.Mkdir(filepath.Join(dir, "many"), 0o755))
+	must(f.Truncate(100 << 20))
+	must(os.Mkdir(filepath.Join(dir, "many"), 0o755))
 	for i := range 700 {
-		check(os.WriteFile(filepath.Join(dir, "many", fmt.Sprintf("entry-with-a-longer-name-%d", i)), []byte{byte(i)}, 0o644))
+		must(os.WriteFile(filepath.Join(dir, "many", fmt.Sprintf("entry-with-a-longer-name-%d", i)), []byte{byte(i)}, 0o644))
 	}
 	epoch := time.Unix(1700000000, 0) // mke2fs takes the root's from the clock
-	check(os.Chtimes(dir, epoch, epoch))
+	must(os.Chtimes(dir, epoch, epoch))
 	return dir
 }
 
@@ -120,8 +120,10 @@ func TestReadMke2fs(t *testing.T) {
 			img := filepath.Join(t.TempDir(), "img")
 			run(t, "mke2fs", append(append([]string{"-q", "-d", dir}, test.args...), img, "100M")...)
 			compare(t, readTree(t, img), want)
+			check(t, img)
 			run(t, "sh", "-c", "e2fsck -fyD "+img+" >/dev/null; test $? -le 1") // indexes the directories
 			compare(t, readTree(t, img), want)
+			check(t, img)
 		})
 	}
 }

@@ -127,18 +127,23 @@ func (fs *FS) treeInode(in *inode) (*tree.Inode, error) {
 	return nil, damaged("mode %#o", in.mode)
 }
 
-// readLink returns a symbolic link's target. A short one lies in the inode;
-// whether it does shows in the blocks it has besides attributes.
-func (fs *FS) readLink(in *inode) (string, error) {
-	blocks := in.sectors
+// fastLink says whether a symbolic link's target lies in the inode, which
+// shows in the blocks that it has besides attributes.
+func (fs *FS) fastLink(in *inode) bool {
+	sectors := in.sectors
 	if in.xattrAt != 0 {
-		blocks -= min(blocks, uint64(fs.blockSize()/512))
+		sectors -= min(sectors, uint64(fs.blockSize()/512))
 	}
+	return sectors == 0 && in.flags&flagExtents == 0
+}
+
+// readLink returns a symbolic link's target.
+func (fs *FS) readLink(in *inode) (string, error) {
 	if in.size == 0 || in.size > int64(fs.blockSize()) {
 		return "", damaged("link of %d bytes", in.size)
 	}
 	var target []byte
-	if blocks == 0 && in.flags&flagExtents == 0 {
+	if fs.fastLink(in) {
 		if in.size >= fastLink {
 			return "", damaged("link of %d bytes in the inode", in.size)
 		}

@@ -57,6 +57,7 @@ func TestRandomTrees(t *testing.T) {
 			img, _ := write(t, tr, options)
 			run(t, "e2fsck", "-fn", img)
 			compare(t, readTree(t, img), tr)
+			check(t, img)
 		})
 	}
 }
