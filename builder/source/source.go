@@ -35,7 +35,16 @@ var (
 	// ErrOffline: the object is not in the cache and the network is not to
 	// be used.
 	ErrOffline = errors.New("not in the cache, and this build is offline")
+	// ErrMismatch: what came is not what was wanted.
+	ErrMismatch = errors.New("wrong content")
 )
+
+// A mismatch is an ErrMismatch without its text.
+type mismatch struct{ error }
+
+func (mismatch) Is(target error) bool { return target == ErrMismatch }
+
+func mismatched(format string, args ...any) error { return mismatch{fmt.Errorf(format, args...)} }
 
 // Object is something to be downloaded.
 type Object struct {
@@ -365,7 +374,7 @@ func (c *Cache) attempt(ctx context.Context, o Object, url string, f *os.File) e
 		}
 	}
 	if have < o.Size {
-		return fmt.Errorf("%s: ends after %d of %d bytes", url, have, o.Size)
+		return mismatched("%s: ends after %d of %d bytes", url, have, o.Size)
 	}
 	got := hex.EncodeToString(sum.Sum(nil))
 	if have == o.Size && got == o.SHA256 {
@@ -376,9 +385,9 @@ func (c *Cache) attempt(ctx context.Context, o Object, url string, f *os.File) e
 		return err
 	}
 	if long {
-		return fmt.Errorf("%s: has more than %d bytes", url, o.Size)
+		return mismatched("%s: has more than %d bytes", url, o.Size)
 	}
-	return fmt.Errorf("%s: has SHA-256 %s instead of %s", url, got, o.SHA256)
+	return mismatched("%s: has SHA-256 %s instead of %s", url, got, o.SHA256)
 }
 
 // open asks for a URL's bytes from an offset on and says where those that
