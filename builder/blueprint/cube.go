@@ -149,7 +149,7 @@ func (s *section) base() Base {
 	}
 	s = s.section(b, s.ctx, []string{"suite", "components", "mirror", "snapshot", "recommends"})
 	s.choice("suite", &base.Suite, suites...)
-	if s.list("components", &base.Components) {
+	if before := len(s.diags); s.list("components", &base.Components) {
 		s.each("components", "Unknown component", base.Components, func(c string) string {
 			known := []string{"main", "contrib", "non-free", "non-free-firmware"}
 			if slices.Contains(known, c) {
@@ -157,7 +157,7 @@ func (s *section) base() Base {
 			}
 			return fmt.Sprintf("Debian has no component %q.%s", c, didYouMean(c, known))
 		})
-		if !slices.Contains(base.Components, "main") {
+		if reported := len(s.diags) > before; !reported && !slices.Contains(base.Components, "main") {
 			s.errorf(s.at("components"), "Component main missing", `Nothing can be built without the component "main".`)
 		}
 	}
@@ -177,9 +177,12 @@ func (s *section) network() Network {
 	if s.text("interface", &n.Interface) && !interfaceName.MatchString(n.Interface) {
 		s.errorf(s.at("interface"), "Invalid interface name", `%q isn't the name of a network interface; a Raspberry Pi's is "eth0".`, n.Interface)
 	}
-	if s.prefix("prefix", &n.Prefix) && n.Prefix.Bits() > 30 {
+	switch ok := s.prefix("prefix", &n.Prefix); {
+	case !ok && s.has("prefix"):
+		n.Prefix = netip.Prefix{} // so that nothing is said about addresses
+	case n.Prefix.Bits() > 30:
 		s.errorf(s.at("prefix"), "Network too small", "%s has no room for nodes.", n.Prefix)
-		n.Prefix = netip.MustParsePrefix(defaultPrefix)
+		n.Prefix = netip.Prefix{}
 	}
 	s.boolean("dhcp", &n.DHCP)
 	var servers []string
@@ -338,6 +341,9 @@ func names(nodes []*Node) []string {
 // addresses gives each node without an address the one of its number.
 func (s *section) addresses(c *Cube, nodes []*Node) {
 	prefix := c.Network.Prefix
+	if !prefix.IsValid() {
+		return
+	}
 	for _, n := range nodes {
 		if !n.Address.IsValid() {
 			n.Address = address(prefix, c.Number, n.Number)
@@ -437,16 +443,16 @@ func (p *parser) checkNodeNames(cubes []*Cube) {
 }
 
 func (p *parser) checkAddresses(cubes []*Cube) {
-	owner := map[netip.Addr]*Node{}
+	owner, cube := map[netip.Addr]*Node{}, map[netip.Addr]*Cube{}
 	for _, c := range cubes {
 		for _, n := range c.Nodes {
 			first, taken := owner[n.Address]
 			if !taken {
-				owner[n.Address] = n
+				owner[n.Address], cube[n.Address] = n, c
 				continue
 			}
-			if first.Name == n.Name {
-				continue // the names were reported
+			if by := cube[n.Address]; !n.Address.IsValid() || first.Name == n.Name || by != c && by.Number == c.Number {
+				continue // the network, the names or the cubes' numbers were reported
 			}
 			p.errorf(n.Range, "Duplicate address", "The nodes %q and %q both have the address %s.", first.Name, n.Name, n.Address)
 			if n.Range == c.Range {
@@ -490,7 +496,7 @@ func (p *parser) checkClusters(cubes []*Cube) {
 	for _, name := range slices.Sorted(maps.Keys(clusters)) {
 		members := clusters[name]
 		for _, c := range members[1:] {
-			if c.Network.Prefix != members[0].Network.Prefix {
+			if c.Network.Prefix != members[0].Network.Prefix && c.Network.Prefix.IsValid() && members[0].Network.Prefix.IsValid() {
 				p.errorf(c.Range, "Different networks in one cluster", "The cubes %q and %q form one cluster, so they need the same network, not %s and %s.",
 					members[0].Name, c.Name, members[0].Network.Prefix, c.Network.Prefix)
 			}

@@ -141,11 +141,12 @@ func (s *section) psk(w *WiFi) {
 
 func checkCountry(code string) string {
 	region, err := language.ParseRegion(code)
-	if err == nil && region.IsCountry() && region.String() == code && len(code) == 2 {
-		return ""
-	}
+	region = region.Canonicalize() // UK is GB
 	hint := ""
 	if err == nil && region.IsCountry() && len(region.String()) == 2 {
+		if region.String() == code {
+			return ""
+		}
 		hint = fmt.Sprintf(" Did you mean %q?", region)
 	}
 	return fmt.Sprintf("%q isn't the two-letter code of a country (ISO 3166-1), like \"DE\" or \"US\".%s", code, hint)
@@ -160,8 +161,10 @@ func (s *section) displays(nodes []*Node) []Display {
 			s := s.section(b, s.ctx, []string{"on", "address", "bus", "columns", "rows"})
 			address := 0x27
 			d.Bus, d.Columns, d.Rows = 1, 16, 2
-			s.integer("address", &address, 0x03, 0x77) // the 7-bit addresses that I2C doesn't reserve
-			d.Address = uint8(address)
+			// The 7-bit addresses that I2C doesn't reserve.
+			if s.integer("address", &address, 0x03, 0x77) || !s.has("address") {
+				d.Address = uint8(address)
+			}
 			s.integer("bus", &d.Bus, 0, 22)
 			s.integer("columns", &d.Columns, 1, 40)
 			s.integer("rows", &d.Rows, 1, 4)
@@ -223,7 +226,9 @@ func (s *section) fans(nodes []*Node) []Fan {
 }
 
 func (s *section) pins(f *Fan) {
-	s.integer("pin", &f.Pin, 0, lastPin)
+	if !s.integer("pin", &f.Pin, 0, lastPin) && s.has("pin") {
+		f.Pin = noPin
+	}
 	s.integer("tach", &f.Tach, 0, lastPin)
 }
 
@@ -274,11 +279,14 @@ func (s *section) checkPins(c *Cube) {
 	for _, d := range c.Displays {
 		for _, node := range d.On {
 			k := fmt.Sprintf("%s %d %d", node, d.Bus, d.Address)
-			if first, ok := lcds[k]; ok && d.Kind == "hd44780" {
-				s.errorf(d.Range, "Address used twice", "On %q, the display at %s has the I2C address 0x%02x already.", node, first, d.Address)
-			} else if d.Kind == "hd44780" {
-				lcds[k] = d.Range
+			if d.Address == 0 {
+				continue // not on the bus, or wrong and reported
 			}
+			if first, ok := lcds[k]; ok {
+				s.errorf(d.Range, "Address used twice", "On %q, the display at %s has the I2C address 0x%02x already.", node, first, d.Address)
+				continue
+			}
+			lcds[k] = d.Range
 		}
 	}
 }

@@ -111,9 +111,9 @@ func (p *parser) parseFile(path string, src []byte) *hcl.File {
 		p.errorf(start, "File too large", "%s has %d bytes, the limit is %d.", path, len(src), maxSource)
 		return nil
 	}
-	plain, diags := decimal(path, src)
-	p.add(diags...)
+	plain, hexDiags := decimal(path, src)
 	f, diags := hclsyntax.ParseConfig(plain, path, hcl.InitialPos)
+	diags = append(diags, hexDiags...)
 	p.add(diags...)
 	if diags.HasErrors() {
 		return nil

@@ -117,7 +117,7 @@ func friendly(t cty.Type) string {
 func (p *parser) evaluate(expr hcl.Expression, ctx *hcl.EvalContext) (cty.Value, bool) {
 	ok := true
 	for _, t := range expr.Variables() {
-		ok = p.checkReference(t) && ok
+		ok = p.checkReference(t, ctx) && ok
 	}
 	if !ok {
 		return cty.NilVal, false
@@ -127,7 +127,7 @@ func (p *parser) evaluate(expr hcl.Expression, ctx *hcl.EvalContext) (cty.Value,
 	return v, !diags.HasErrors()
 }
 
-func (p *parser) checkReference(t hcl.Traversal) bool {
+func (p *parser) checkReference(t hcl.Traversal, ctx *hcl.EvalContext) bool {
 	if len(t) < 2 {
 		return true
 	}
@@ -147,6 +147,16 @@ func (p *parser) checkReference(t hcl.Traversal) bool {
 			p.errorf(t.SourceRange(), "Unknown local value", "There is no local value %q.%s",
 				attr.Name, didYouMean(attr.Name, keys(p.locals)))
 			return false
+		}
+	default:
+		for ; ctx != nil; ctx = ctx.Parent() {
+			object, ok := ctx.Variables[t.RootName()]
+			if ok && object.Type().IsObjectType() && !object.Type().HasAttribute(attr.Name) {
+				known := keys(object.Type().AttributeTypes())
+				p.errorf(t.SourceRange(), "Unknown attribute", "%q has no %q.%s It has: %s.",
+					t.RootName(), attr.Name, didYouMean(attr.Name, known), strings.Join(known, ", "))
+				return false
+			}
 		}
 	}
 	return true

@@ -1,0 +1,4 @@
+cube "picube" {
+  nodes = 5
+  board = "rpi3
+}

@@ -1,0 +1,1 @@
+cube "picube" { nodes = 5 }
