@@ -55,13 +55,13 @@ func update(t *tree.Tree, dir string) error {
 	if err != nil {
 		return err
 	}
-	b := builder{strings: strbuf.New(), root: &node{}}
+	sources := make([]source, len(files))
 	for i, file := range files {
 		data, err := t.ReadFile(file)
 		if err != nil {
 			continue // systemd-hwdb goes on with the next file
 		}
-		b.readFile(data, origin{file: file, priority: uint16(i + 1)})
+		sources[i] = source{file, data}
 	}
 	if err := t.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -69,7 +69,7 @@ func update(t *tree.Tree, dir string) error {
 	return t.Put(target, &tree.Inode{
 		Mode:    tree.TypeRegular | 0o444,
 		ModTime: t.Epoch(),
-		Content: tree.Bytes(b.encode(version)),
+		Content: tree.Bytes(compile(version, sources)),
 	})
 }
 
@@ -98,6 +98,21 @@ func systemdVersion(t *tree.Tree) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("cannot tell systemd's version: no %s*%s below /usr/lib", before, after)
+}
+
+// source is a text file; its name goes into the database.
+type source struct {
+	name string
+	data []byte
+}
+
+// compile makes the database of files in ascending priority.
+func compile(version int, sources []source) []byte {
+	b := builder{strings: strbuf.New(), root: &node{}}
+	for i, s := range sources {
+		b.readFile(s.data, origin{file: s.name, priority: uint16(i + 1)})
+	}
+	return b.encode(version)
 }
 
 // origin is where a property was written.
