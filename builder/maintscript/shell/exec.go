@@ -20,21 +20,25 @@ func (r *run) exec(ctx context.Context, p *Process) int {
 	if len(p.Args) == 0 || p.Args[0] == "" {
 		return 127
 	}
-	prog, status := r.find(p, p.Args[0])
+	dirs, ok := p.Env["PATH"]
+	if !ok {
+		dirs = defaultPath
+	}
+	prog, status := r.find(p, p.Args[0], dirs)
 	if status != 0 {
 		return status
 	}
 	return r.start(ctx, p, prog)
 }
 
-// find looks a program up in PATH, or where its path says; the status is 127
+// find looks a program up in a PATH, or where its path says; the status is 127
 // if there is none and 126 if it cannot be executed.
-func (r *run) find(p *Process, name string) (file string, status int) {
+func (r *run) find(p *Process, name, dirs string) (file string, status int) {
 	if strings.Contains(name, "/") {
 		return p.Path(name), r.executable(p, p.Path(name))
 	}
 	status = 127
-	for _, dir := range searchPath(p.Env) {
+	for _, dir := range strings.Split(dirs, ":") {
 		file := p.Path(path.Join(dir, name))
 		switch r.executable(p, file) {
 		case 0:
@@ -44,14 +48,6 @@ func (r *run) find(p *Process, name string) (file string, status int) {
 		}
 	}
 	return "", status
-}
-
-func searchPath(env map[string]string) []string {
-	dirs, ok := env["PATH"]
-	if !ok {
-		dirs = defaultPath
-	}
-	return strings.Split(dirs, ":")
 }
 
 func (r *run) executable(p *Process, file string) int {
@@ -68,7 +64,6 @@ func (r *run) executable(p *Process, file string) int {
 // start runs the program at file, an absolute path.
 func (r *run) start(ctx context.Context, p *Process, file string) int {
 	if c := r.command(p.Args[0], file); c != nil {
-		p.run = r
 		return r.protect(func() int { return c(ctx, p) })
 	}
 	n, err := p.Stat(file)
@@ -83,9 +78,8 @@ func (r *run) start(ctx context.Context, p *Process, file string) int {
 	if err != nil {
 		return 126
 	}
-	_ = interpreter
 	args := append([]string{file}, p.Args[1:]...)
-	return r.protect(func() int { return r.interpret(p, file, text, args) })
+	return r.interpret(p, file, text, args, interpreter == "bash")
 }
 
 // command returns what stands in for the program at file.

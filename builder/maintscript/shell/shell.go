@@ -116,8 +116,9 @@ func (p *Process) Unsupported(format string, args ...any) {
 // Shell runs scripts over one tree. It is not safe for concurrent use, as the
 // tree is not.
 type Shell struct {
-	cfg   Config
-	cache map[cacheKey]*program
+	cfg    Config
+	cache  map[cacheKey]*program
+	cached int // bytes of source
 }
 
 // New returns a shell.
@@ -140,7 +141,11 @@ func (s *Shell) Run(ctx context.Context, script Script) (int, error) {
 		Args: append([]string{script.Name}, script.Args...), Env: script.Env, Dir: script.Dir,
 		Umask: script.Umask, Stdin: script.Stdin, Stdout: script.Stdout, Stderr: script.Stderr,
 	}, func(r *run, p *Process) int {
-		return r.interpret(p, script.Name, script.Text, p.Args)
+		interpreter, ok := shebang(&tree.Inode{Mode: tree.TypeRegular, Content: tree.Bytes(script.Text)})
+		if !ok {
+			r.stop(&UnknownCommandError{"the script's interpreter"})
+		}
+		return r.interpret(p, script.Name, script.Text, p.Args, interpreter == "bash")
 	})
 }
 
