@@ -1,7 +1,6 @@
 package ext4
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -9,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/picube/picube-build/builder/tree"
 )
@@ -42,13 +42,20 @@ type checker struct {
 	used   bitset // blocks
 	files  map[uint32]*checked
 	table  *inodes
-	faults []string
+	faults []fault
 	more   int
+}
+
+// fault is something wrong, with an inode if that is known.
+type fault struct {
+	ino  uint32
+	text string
 }
 
 // checked is an inode in use and what was seen of it.
 type checked struct {
 	dir, listed bool
+	broken      bool   // what it says can't be trusted
 	links       uint32 // as stored
 	found       uint32 // as counted
 	name        string
@@ -61,41 +68,68 @@ func newBitset(n uint64) bitset    { return make(bitset, ceilDiv[uint64](n, 64))
 func (b bitset) has(i uint64) bool { return b[i/64]>>(i%64)&1 != 0 }
 func (b bitset) set(i uint64)      { b[i/64] |= 1 << (i % 64) }
 
-func (c *checker) fault(format string, args ...any) {
+func (c *checker) fault(format string, args ...any) { c.faultOf(0, format, args...) }
+
+// faultOf is fault for an inode, whose path may become known later.
+func (c *checker) faultOf(ino uint32, format string, args ...any) {
 	if len(c.faults) >= maxFaults {
 		c.more++
 		return
 	}
-	c.faults = append(c.faults, fmt.Sprintf(format, args...))
+	c.faults = append(c.faults, fault{ino, fmt.Sprintf(format, args...)})
 }
 
 func (c *checker) result() error {
 	if len(c.faults) == 0 {
 		return nil
 	}
-	slices.Sort(c.faults)
-	var errs []error
+	var texts []string
 	for _, f := range c.faults {
-		errs = append(errs, errors.New(f))
+		if f.ino != 0 {
+			f.text = c.nameOf(f.ino) + ": " + f.text
+		}
+		texts = append(texts, f.text)
 	}
+	slices.Sort(texts)
 	if c.more > 0 {
-		errs = append(errs, fmt.Errorf("and %d more", c.more))
+		texts = append(texts, fmt.Sprintf("and %d more", c.more))
 	}
-	return errors.Join(errs...)
+	return errors.New(strings.Join(texts, "\n"))
 }
 
-// claim marks blocks as used by something.
-func (c *checker) claim(start, n uint64, what string) {
+// nameOf returns an inode's path if it has one.
+func (c *checker) nameOf(ino uint32) string {
+	if f := c.files[ino]; f != nil && f.listed {
+		return c.path(ino)
+	}
+	return fmt.Sprintf("inode %d", ino)
+}
+
+// claim marks blocks as used and returns what is wrong with that.
+func (c *checker) claim(start, n uint64) error {
 	if start < c.fs.first || start >= c.fs.blocks || n > c.fs.blocks-start {
-		c.fault("%s: blocks %d to %d are not in the file system", what, start, start+n-1)
-		return
+		return fmt.Errorf("blocks %d to %d are not in the file system", start, start+n-1)
 	}
 	for i := start; i < start+n; i++ {
 		if c.used.has(i) {
-			c.fault("%s: block %d is used twice", what, i)
-			return
+			return fmt.Errorf("block %d is used twice", i)
 		}
 		c.used.set(i)
+	}
+	return nil
+}
+
+// claimFor claims blocks for a part of a group.
+func (c *checker) claimFor(part string, group, start, n uint64) {
+	if err := c.claim(start, n); err != nil {
+		c.fault("group %d: %s: %v", group, part, err)
+	}
+}
+
+// claimOf claims blocks for an inode.
+func (c *checker) claimOf(ino uint32, start, n uint64) {
+	if err := c.claim(start, n); err != nil {
+		c.faultOf(ino, "%v", err)
 	}
 }
 
@@ -110,7 +144,7 @@ func (c *checker) groups(context.Context) {
 		at := fs.groupStart(group)
 		super := fs.groupHasSuper(group)
 		if super {
-			c.claim(at, 1, fmt.Sprintf("superblock of group %d", group))
+			c.claimFor("superblock", group, at, 1)
 			c.superCopy(group)
 		}
 		switch {
@@ -120,22 +154,22 @@ func (c *checker) groups(context.Context) {
 				if metaBG {
 					n = min(n, uint64(fs.sb.FirstMetaBG))
 				}
-				c.claim(at+1, n+uint64(fs.sb.ReservedGDT), fmt.Sprintf("descriptors in group %d", group))
+				c.claimFor("descriptors", group, at+1, n+uint64(fs.sb.ReservedGDT))
 			}
 		case group%perBlock <= 1 || group%perBlock == perBlock-1: // first, second and last of a meta group
 			if super {
 				at++
 			}
-			c.claim(at, 1, fmt.Sprintf("descriptors in group %d", group))
+			c.claimFor("descriptors", group, at, 1)
 		}
 		d := fs.desc(group)
 		if !c.descOK(group) {
 			c.fault("group %d: wrong checksum of its descriptor", group)
 		}
 		table, n := fs.inodeTable(group)
-		c.claim(join(d.BlockBitmapLo, d.BlockBitmapHi), 1, fmt.Sprintf("block bitmap of group %d", group))
-		c.claim(join(d.InodeBitmapLo, d.InodeBitmapHi), 1, fmt.Sprintf("inode bitmap of group %d", group))
-		c.claim(table, n, fmt.Sprintf("inode table of group %d", group))
+		c.claimFor("block bitmap", group, join(d.BlockBitmapLo, d.BlockBitmapHi), 1)
+		c.claimFor("inode bitmap", group, join(d.InodeBitmapLo, d.InodeBitmapHi), 1)
+		c.claimFor("inode table", group, table, n)
 	}
 }
 
@@ -175,26 +209,26 @@ func (c *checker) superCopy(group uint64) {
 	}
 	b, err := fs.block(fs.groupStart(group))
 	if err != nil {
-		c.fault("superblock of group %d: %v", group, err)
+		c.fault("group %d: superblock: %v", group, err)
 		return
 	}
 	var sb superblock
 	decodeStruct(b, &sb)
 	switch {
 	case sb.Magic != superMagic:
-		c.fault("superblock of group %d: wrong magic number", group)
+		c.fault("group %d: superblock: wrong magic number", group)
 	case fs.checksums() && sb.Checksum != crc32c(math.MaxUint32, b[:1020]):
-		c.fault("superblock of group %d: wrong checksum", group)
+		c.fault("group %d: superblock: wrong checksum", group)
 	case sb.UUID != fs.sb.UUID || sb.LogBlockSize != fs.sb.LogBlockSize || sb.InodesPerGroup != fs.sb.InodesPerGroup:
-		c.fault("superblock of group %d: does not fit the first", group)
+		c.fault("group %d: superblock: does not fit the first", group)
 	}
 }
 
 // bitmap reads a bitmap and verifies its checksum; nil if it can't be used.
-func (c *checker) bitmap(at uint64, bitCount uint64, sum uint32, what string) []byte {
+func (c *checker) bitmap(part string, group, at, bitCount uint64, sum uint32) []byte {
 	b, err := c.fs.block(at)
 	if err != nil {
-		c.fault("%s: %v", what, err)
+		c.fault("group %d: %s: %v", group, part, err)
 		return nil
 	}
 	if c.fs.checksums() {
@@ -203,7 +237,7 @@ func (c *checker) bitmap(at uint64, bitCount uint64, sum uint32, what string) []
 			got &= math.MaxUint16
 		}
 		if got != sum {
-			c.fault("%s: wrong checksum", what)
+			c.fault("group %d: %s: wrong checksum", group, part)
 			return nil
 		}
 	}
@@ -227,9 +261,8 @@ func (c *checker) inodes(ctx context.Context) {
 		var bitmap []byte
 		uninit := d.Flags&groupInodeUninit != 0 && fs.sb.ROCompat&(roMetadataCsum|roGDTCsum) != 0
 		if !uninit {
-			what := fmt.Sprintf("inode bitmap of group %d", group)
 			sum := uint32(d.InodeCsumLo) | uint32(d.InodeCsumHi)<<16
-			if bitmap = c.bitmap(join(d.InodeBitmapLo, d.InodeBitmapHi), perGroup, sum, what); bitmap == nil {
+			if bitmap = c.bitmap("inode bitmap", group, join(d.InodeBitmapLo, d.InodeBitmapHi), perGroup, sum); bitmap == nil {
 				continue
 			}
 		}
@@ -272,17 +305,18 @@ func (c *checker) inode(ino uint32) (dir bool) {
 		return false
 	}
 	if err != nil {
-		c.fault("%v", err)
+		c.files[ino] = &checked{broken: true}
+		c.faultOf(ino, "%v", err)
 		return false
 	}
-	what := fmt.Sprintf("inode %d", ino)
 	kind := in.mode & tree.TypeMask
 	dir = kind == tree.TypeDir
 	if in.links == 0 && !c.orphans() {
-		c.fault("%s: in use, but without a name", what)
+		c.faultOf(ino, "in use, but without a name")
 	}
 	if direntKind(in.mode) == 0 {
-		c.fault("%s: mode %#o", what, in.mode)
+		c.files[ino] = &checked{broken: true}
+		c.faultOf(ino, "mode %#o", in.mode)
 		return false
 	}
 	if !reserved && in.links > 0 {
@@ -291,33 +325,33 @@ func (c *checker) inode(ino uint32) (dir bool) {
 	blocks := uint64(0)
 	if in.xattrAt != 0 {
 		blocks++
-		c.claimXattrs(in.xattrAt, what)
+		c.claimXattrs(ino, in.xattrAt)
 	}
 	if _, err := fs.xattrs(in); err != nil {
-		c.fault("%s: %v", what, err)
+		c.faultOf(ino, "%v", err)
 	}
 	if !hasBlocks(in, fs) {
 		if in.sectors != blocks<<(fs.shift-9) {
-			c.fault("%s: says that it has %d sectors, it has %d", what, in.sectors, blocks<<(fs.shift-9))
+			c.faultOf(ino, "says that it has %d sectors, it has %d", in.sectors, blocks<<(fs.shift-9))
 		}
 		return dir
 	}
 	m, err := fs.mapping(in)
 	if err != nil {
-		c.fault("%s: %v", what, err)
+		c.faultOf(ino, "%v", err)
 		return dir
 	}
 	for _, at := range m.meta {
 		// The descriptors claimed the resize inode's indirect blocks.
 		if ino != inoResize || !c.used.has(at) {
-			c.claim(at, 1, what)
+			c.claimOf(ino, at, 1)
 		}
 		blocks++
 	}
 	end := uint64(0)
 	for _, x := range m.data {
 		if ino != inoResize {
-			c.claim(x.start, x.len, what)
+			c.claimOf(ino, x.start, x.len)
 		}
 		blocks += x.len
 		if !x.unwritten {
@@ -325,10 +359,10 @@ func (c *checker) inode(ino uint32) (dir bool) {
 		}
 	}
 	if in.sectors != blocks<<(fs.shift-9) {
-		c.fault("%s: says that it has %d sectors, it has %d", what, in.sectors, blocks<<(fs.shift-9))
+		c.faultOf(ino, "says that it has %d sectors, it has %d", in.sectors, blocks<<(fs.shift-9))
 	}
 	if size := uint64(in.size+int64(fs.blockSize())-1) >> fs.shift; end > size && ino != inoResize {
-		c.fault("%s: has data beyond its %d bytes", what, in.size)
+		c.faultOf(ino, "has data beyond its %d bytes", in.size)
 	}
 	return dir
 }
@@ -359,19 +393,25 @@ func (c *checker) orphans() bool {
 }
 
 // claimXattrs claims an attribute block, which inodes may share.
-func (c *checker) claimXattrs(at uint64, what string) {
+func (c *checker) claimXattrs(ino uint32, at uint64) {
 	if c.fs.inside(at, 1) == nil && c.used.has(at) {
 		if b, err := c.fs.block(at); err == nil && binary.LittleEndian.Uint32(b) == xattrMagic && binary.LittleEndian.Uint32(b[4:]) > 1 {
 			return
 		}
 	}
-	c.claim(at, 1, what)
+	c.claimOf(ino, at, 1)
 }
 
 // directories walks from the root down.
 func (c *checker) directories(ctx context.Context) {
 	root := c.files[inoRoot]
-	if root == nil || !root.dir {
+	switch {
+	case root == nil:
+		c.fault("/: is not there")
+		return
+	case root.broken:
+		return // said before
+	case !root.dir:
 		c.fault("/: is not a directory")
 		return
 	}
@@ -396,7 +436,7 @@ func (c *checker) path(ino uint32) string {
 	if len(names) == 0 {
 		return "/"
 	}
-	var b bytes.Buffer
+	var b strings.Builder
 	for _, name := range slices.Backward(names) {
 		b.WriteString("/" + name)
 	}
@@ -435,15 +475,15 @@ func (c *checker) directory(ino uint32) (below []uint32) {
 		return nil
 	})
 	if err != nil {
-		c.fault("%s: %v", c.path(ino), err)
+		c.faultOf(ino, "%v", err)
 		return below
 	}
 	if !names["."] || !names[".."] {
-		c.fault("%s: lacks \".\" or \"..\"", c.path(ino))
+		c.faultOf(ino, `lacks "." or ".."`)
 	}
 	if in.flags&flagIndex != 0 {
 		if err := index.check(fs, leaves); err != nil {
-			c.fault("%s: %v", c.path(ino), err)
+			c.faultOf(ino, "%v", err)
 		}
 	}
 	return below
@@ -478,7 +518,7 @@ func (c *checker) entry(ino uint32, self *checked, e dirent) []uint32 {
 		return nil
 	}
 	in, err := c.table.get(e.ino)
-	if err == nil && e.kind != direntKind(in.mode) {
+	if err == nil && !child.broken && e.kind != direntKind(in.mode) {
 		c.fault("%s: the entry says type %d, the inode %d", c.join(ino, e.name), e.kind, direntKind(in.mode))
 	}
 	if child.listed {
@@ -498,11 +538,12 @@ func (c *checker) entry(ino uint32, self *checked, e dirent) []uint32 {
 func (c *checker) links(context.Context) {
 	for ino, f := range c.files {
 		switch {
+		case f.broken:
 		case !f.listed:
-			c.fault("inode %d: is in no directory", ino)
+			c.faultOf(ino, "is in no directory")
 		case f.dir && f.links == 1 && c.fs.sb.ROCompat&roDirNlink != 0: // too many to count
 		case f.links != f.found:
-			c.fault("%s: says that it has %d links, it has %d", c.path(ino), f.links, f.found)
+			c.faultOf(ino, "says that it has %d links, it has %d", f.links, f.found)
 		}
 	}
 }
@@ -530,18 +571,17 @@ func (c *checker) bitmaps(ctx context.Context) {
 		if d.Flags&groupBlockUninit != 0 && fs.sb.ROCompat&(roMetadataCsum|roGDTCsum) != 0 {
 			continue // the count above says whether more is in use than its metadata
 		}
-		what := fmt.Sprintf("block bitmap of group %d", group)
 		sum := uint32(d.BlockCsumLo) | uint32(d.BlockCsumHi)<<16
-		b := c.bitmap(join(d.BlockBitmapLo, d.BlockBitmapHi), uint64(fs.sb.BlocksPerGroup), sum, what)
+		b := c.bitmap("block bitmap", group, join(d.BlockBitmapLo, d.BlockBitmapHi), uint64(fs.sb.BlocksPerGroup), sum)
 		if b == nil {
 			continue
 		}
 		for i := range n {
 			if used := c.used.has(start + i); used != bit(b, i) {
 				if used {
-					c.fault("%s: block %d is in use, but not marked", what, start+i)
+					c.fault("group %d: block bitmap: block %d is in use, but not marked", group, start+i)
 				} else {
-					c.fault("%s: block %d is marked, but not in use", what, start+i)
+					c.fault("group %d: block bitmap: block %d is marked, but not in use", group, start+i)
 				}
 				break
 			}

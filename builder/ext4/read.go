@@ -326,7 +326,7 @@ type inodes struct {
 func (t *inodes) raw(ino uint32) ([]byte, error) {
 	fs := t.fs
 	if ino == 0 || ino > fs.sb.InodesCount {
-		return nil, damaged("there is no inode %d", ino)
+		return nil, damaged("leads to inode %d, which can't be", ino)
 	}
 	group, index := uint64(ino-1)/uint64(fs.sb.InodesPerGroup), uint64(ino-1)%uint64(fs.sb.InodesPerGroup)
 	table, blocks := fs.inodeTable(group)
@@ -338,7 +338,7 @@ func (t *inodes) raw(ino uint32) ([]byte, error) {
 		t.at = at
 		if err := fs.readBlocks(t.buf, at); err != nil {
 			t.buf = nil
-			return nil, fmt.Errorf("inode %d: cannot read it: %w", ino, err)
+			return nil, fmt.Errorf("cannot read inode %d: %w", ino, err)
 		}
 	}
 	off -= first << fs.shift
@@ -351,11 +351,7 @@ func (t *inodes) get(ino uint32) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := t.fs.decodeInode(b, ino)
-	if err != nil {
-		return nil, fmt.Errorf("inode %d: %w", ino, err)
-	}
-	return n, nil
+	return t.fs.decodeInode(b, ino)
 }
 
 func (fs *FS) decodeInode(b []byte, ino uint32) (*inode, error) {
