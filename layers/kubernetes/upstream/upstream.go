@@ -1,0 +1,176 @@
+// Package upstream gets Kubernetes: the programs that a node runs and the
+// images of its control plane, from the upstream release, a mirror of it, or
+// compiled from the published Go modules.
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/mod/semver"
+
+	"github.com/picube/picube-build/builder/containerd"
+	"github.com/picube/picube-build/builder/gomodule"
+)
+
+// The module that holds Kubernetes, and the registry whose names its images
+// have wherever they come from: kubeadm asks for them.
+const (
+	module   = "k8s.io/kubernetes"
+	registry = "registry.k8s.io"
+)
+
+// Release is a version of Kubernetes with the versions that belong to it.
+type Release struct {
+	Version string // "v1.34.4"
+	Etcd    string // "3.6.5-0", the image's tag
+	CoreDNS string // "v1.12.1"
+	Pause   string // "3.10.1"
+}
+
+// Image names as kubeadm composes them.
+func (r Release) image(name string) string {
+	switch name {
+	case "etcd":
+		return registry + "/etcd:" + r.Etcd
+	case "coredns":
+		return registry + "/coredns/coredns:" + r.CoreDNS
+	case "pause":
+		return r.PauseImage()
+	}
+	return registry + "/" + name + ":" + r.Version
+}
+
+// PauseImage is the image that containerd must be told of.
+func (r Release) PauseImage() string { return registry + "/pause:" + r.Pause }
+
+// controlPlaneImages and nodeImages are the images by the nodes that need
+// them: DNS may run anywhere.
+func controlPlaneImages() []string {
+	return []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"}
+}
+
+func nodeImages() []string { return []string{"coredns", "pause"} }
+
+// nodePrograms run on the nodes themselves.
+func nodePrograms() []string { return []string{"kubeadm", "kubelet", "kubectl", "kube-proxy"} }
+
+// Set is everything of Kubernetes that cards of one architecture hold.
+type Set struct {
+	Release      Release
+	Programs     map[string]string // host file by name: kubeadm, kubelet, kubectl, kube-proxy
+	ControlPlane []containerd.Image
+	Node         []containerd.Image
+	Inputs       []Input
+}
+
+// Input is what the lock must remember.
+type Input struct {
+	Name    string // "k8s.io/kubernetes", "registry.k8s.io/etcd:3.6.5-0"
+	Version string
+	Digest  string // "sha256:…" or a module's "h1:…"
+	From    string // "modules", "release"
+}
+
+// versions reads from kubeadm's source what belongs to a release: it is the
+// only place where upstream says so.
+func versions(source gomodule.Source, version string) (Release, error) {
+	const file = "cmd/kubeadm/app/constants/constants.go"
+	text, err := os.ReadFile(filepath.Join(source.Dir, filepath.FromSlash(file)))
+	if err != nil {
+		return Release{}, err
+	}
+	r := Release{Version: version}
+	var missing []string
+	for _, c := range []struct {
+		name string
+		dst  *string
+	}{
+		{"DefaultEtcdVersion", &r.Etcd},
+		{"CoreDNSVersion", &r.CoreDNS},
+		{"PauseVersion", &r.Pause},
+	} {
+		m := regexp.MustCompile(`(?m)^\s*` + c.name + `\s*=\s*"([^"]+)"`).FindSubmatch(text)
+		if m == nil {
+			missing = append(missing, c.name)
+			continue
+		}
+		*c.dst = string(m[1])
+	}
+	if len(missing) > 0 {
+		return Release{}, fmt.Errorf("cannot find %s in %s", strings.Join(missing, ", "), file)
+	}
+	return r, nil
+}
+
+// ErrVersion says that no source has a version.
+type ErrVersion struct {
+	Version string
+	Nearest []string
+}
+
+func (e *ErrVersion) Error() string {
+	msg := fmt.Sprintf("Kubernetes %s: cannot find this version", e.Version)
+	if len(e.Nearest) > 0 {
+		msg += "; the nearest ones are " + strings.Join(e.Nearest, ", ")
+	}
+	return msg
+}
+
+// Find returns the release of a version ("1.34.4", "v1.34.4", or "1.34" for
+// the newest of a minor version).
+func Find(ctx context.Context, c gomodule.Compiler, version string) (Release, error) {
+	version = "v" + strings.TrimPrefix(version, "v")
+	all, err := c.Versions(ctx, module)
+	if err != nil {
+		return Release{}, err
+	}
+	exact, nearest := choose(all, version)
+	if exact == "" {
+		return Release{}, &ErrVersion{Version: version, Nearest: nearest}
+	}
+	source, err := c.Download(ctx, module, exact)
+	if err != nil {
+		return Release{}, err
+	}
+	r, err := versions(source, exact)
+	if err != nil {
+		return Release{}, fmt.Errorf("Kubernetes %s: %w", exact, err)
+	}
+	return r, nil
+}
+
+// choose picks the version among all published ones, pre-releases left out,
+// and names those near it.
+func choose(all []string, version string) (exact string, nearest []string) {
+	newest := map[string]string{} // by minor version
+	for _, v := range all {
+		if semver.Prerelease(v) != "" {
+			continue
+		}
+		if v == version {
+			exact = v
+		}
+		if minor := semver.MajorMinor(v); semver.Compare(v, newest[minor]) > 0 {
+			newest[minor] = v
+		}
+	}
+	if exact == "" && version == semver.MajorMinor(version) {
+		exact = newest[version]
+	}
+	if exact != "" {
+		return exact, nil
+	}
+	if v := newest[semver.MajorMinor(version)]; v != "" {
+		return "", []string{v}
+	}
+	for _, v := range newest {
+		nearest = append(nearest, v)
+	}
+	semver.Sort(nearest)
+	return "", nearest[max(0, len(nearest)-3):]
+}
