@@ -15,7 +15,6 @@ import (
 	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/term"
 )
 
 // maxBlueprint bounds a blueprint and a variable file before they are parsed.
@@ -80,7 +79,7 @@ func (c *cli) parse(path string, v variableFlags) (*blueprint.Blueprint, map[str
 		return nil, nil, nil, usageError{err}
 	}
 	files := map[string]*hcl.File{path: {Bytes: src}}
-	o := blueprint.Options{Boards: boards(), Layers: blueprintLayers(), Vars: map[string]string{}, Env: c.env, SSHKeys: c.sshKeys}
+	o := blueprint.Options{Boards: boards(), Vars: map[string]string{}, Env: c.env, SSHKeys: c.sshKeys}
 	for _, kv := range v.vars {
 		name, value, ok := strings.Cut(kv, "=")
 		if !ok {
@@ -117,16 +116,13 @@ func readBounded(path string) (_ []byte, err error) {
 }
 
 func (c *cli) printDiagnostics(files map[string]*hcl.File, diags hcl.Diagnostics) {
-	width, color := 78, false
-	if f, ok := c.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		color = c.env["NO_COLOR"] == "" && c.env["TERM"] != "dumb"
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
-			width = w
-		}
+	columns, color := 78, false
+	if f, ok := c.stderr.(*os.File); ok && c.isTerminal(f) {
+		columns, color = width(f), c.env["NO_COLOR"] == ""
 	}
-	_ = hcl.NewDiagnosticTextWriter(c.stderr, files, uint(width), color).WriteDiagnostics(diags)
-	if n := len(diags.Errs()); n > 1 && diags.HasErrors() {
-		fmt.Fprintf(c.stderr, "%d mistakes.\n", countErrors(diags))
+	_ = hcl.NewDiagnosticTextWriter(c.stderr, files, uint(columns), color).WriteDiagnostics(diags)
+	if n := countErrors(diags); n > 1 {
+		fmt.Fprintf(c.stderr, "%d mistakes.\n", n)
 	}
 }
 

@@ -1,12 +1,43 @@
 package main
 
 import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
 	"github.com/spf13/cobra"
+
+	"github.com/picube/picube-build/builder"
+	"github.com/picube/picube-build/builder/blueprint"
+	"github.com/picube/picube-build/builder/program"
+	"github.com/picube/picube-build/builder/secrets"
+	"github.com/picube/picube-build/layers"
 )
 
+// buildFlags are the flags of the verbs that build or lock.
+type buildFlags struct {
+	vars  variableFlags
+	out   string
+	nodes []string
+}
+
+func (f *buildFlags) add(cmd *cobra.Command) {
+	f.vars.add(cmd)
+	cmd.Flags().StringVarP(&f.out, "output", "o", "out", "`folder` for the cards")
+	cmd.Flags().StringSliceVar(&f.nodes, "node", nil, "build only the cards of these nodes, by host `name`")
+}
+
 func (c *cli) buildCommand() *cobra.Command {
-	var vars variableFlags
-	var out, node string
+	var flags buildFlags
 	cmd := &cobra.Command{
 		Use:               "build BLUEPRINT",
 		Short:             "Build the cards (the default)",
@@ -14,16 +45,118 @@ func (c *cli) buildCommand() *cobra.Command {
 		Args:              oneBlueprint,
 		ValidArgsFunction: completeBlueprint,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			bp, err := c.load(args[0], vars)
+			bp, err := c.load(args[0], flags.vars)
 			if err != nil {
 				return err
 			}
-			_, err = c.plan(bp)
-			return err
+			return c.build(cmd.Context(), bp, flags)
 		},
 	}
-	vars.add(cmd)
-	cmd.Flags().StringVarP(&out, "output", "o", "out", "`folder` for the cards")
-	cmd.Flags().StringVar(&node, "node", "", "build one node's card, by host `name`")
+	flags.add(cmd)
 	return cmd
+}
+
+func (c *cli) build(ctx context.Context, bp *blueprint.Blueprint, flags buildFlags) error {
+	reporter := c.reporter()
+	b, err := c.builder(bp, flags, reporter)
+	if err != nil {
+		return err
+	}
+	res, err := b.Build(ctx)
+	reporter.Close()
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(res)
+	}
+	for _, cube := range res.Cubes {
+		for _, card := range cube.Cards {
+			fmt.Fprintln(c.stdout, relative(card.Image))
+			for _, p := range card.Unpacked {
+				fmt.Fprintf(c.stderr, "node %s: package %s is configured by the first boot\n", card.Node, p)
+			}
+		}
+	}
+	return nil
+}
+
+// relative shortens a path for a person who is in the working directory.
+func relative(path string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	if rel, err := filepath.Rel(wd, path); err == nil && !strings.HasPrefix(rel, "..") {
+		return rel
+	}
+	return path
+}
+
+// builder wires the host to a builder.
+func (c *cli) builder(bp *blueprint.Blueprint, flags buildFlags, reporter builder.Reporter) (*builder.Builder, error) {
+	cache, err := c.cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	id, err := buildID()
+	if err != nil {
+		return nil, err
+	}
+	stem := strings.TrimSuffix(bp.Path, filepath.Ext(bp.Path))
+	source := program.Source{Dir: sourceDir(), Env: os.Environ(), Cache: filepath.Join(cache, "programs")}
+	return builder.New(builder.Config{
+		Blueprint: bp,
+		Layers:    layers.All(),
+		Out:       flags.out,
+		Cache:     cache,
+		Lock:      stem + ".lock.hcl",
+		Secrets:   secrets.Open(stem+".secrets", rand.Reader),
+		Program:   source.Node,
+		BuildID:   id,
+		Nodes:     flags.nodes,
+		Offline:   c.offline,
+		Now:       time.Now,
+		Report:    reporter,
+	})
+}
+
+// cacheDir is where everything lies that may be deleted.
+func (c *cli) cacheDir() (string, error) {
+	if dir := c.env["XDG_CACHE_HOME"]; dir != "" {
+		return filepath.Join(dir, "picube"), nil
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("cannot find a folder for the cache: %w; set XDG_CACHE_HOME", err)
+	}
+	return filepath.Join(dir, "picube"), nil
+}
+
+// buildID stands for this program: what another version made is made again.
+func buildID() (_ string, err error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// sourceDir is the checkout that this program was compiled from, as far as the
+// compiler noted it.
+func sourceDir() string {
+	_, file, _, ok := runtime.Caller(0)
+	if ok && filepath.IsAbs(file) {
+		return filepath.Join(filepath.Dir(file), "..", "..")
+	}
+	return "."
 }
