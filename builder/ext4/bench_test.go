@@ -3,14 +3,12 @@ package ext4_test
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/picube/picube-build/builder/ext4"
-	"github.com/picube/picube-build/builder/tree"
 )
 
 // hostFile is a content that lies in a file of the host.
@@ -57,35 +55,12 @@ func benchDir(b *testing.B) (dir string, bytes int64) {
 	return dir, bytes
 }
 
-// hostTree makes a tree of a folder of the host.
-func hostTree(b testing.TB, dir string) *tree.Tree {
-	t := tree.New(1700000000)
-	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || name == dir {
-			return err
-		}
-		p := filepath.ToSlash(name[len(dir):])
-		if d.IsDir() {
-			return t.Mkdir(p, 0o755)
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		return t.WriteContent(p, hostFile{name, info.Size()}, 0o644)
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return t
-}
-
 func BenchmarkWrite(b *testing.B) {
 	dir, size := benchDir(b)
 	img := filepath.Join(b.TempDir(), "root.img")
 	b.Run("ext4", func(b *testing.B) {
 		b.SetBytes(size)
-		t := hostTree(b, dir)
+		t := fromHost(b, dir)
 		for b.Loop() {
 			f, err := os.Create(img)
 			if err != nil {

@@ -55,7 +55,8 @@ type fault struct {
 // checked is an inode in use and what was seen of it.
 type checked struct {
 	dir, listed bool
-	broken      bool   // what it says can't be trusted
+	broken      bool // what it says can't be trusted
+	kind        uint8
 	links       uint32 // as stored
 	found       uint32 // as counted
 	name        string
@@ -320,7 +321,7 @@ func (c *checker) inode(ino uint32) (dir bool) {
 		return false
 	}
 	if !reserved && in.links > 0 {
-		c.files[ino] = &checked{dir: dir, links: in.links}
+		c.files[ino] = &checked{dir: dir, kind: direntKind(in.mode), links: in.links}
 	}
 	blocks := uint64(0)
 	if in.xattrAt != 0 {
@@ -336,18 +337,18 @@ func (c *checker) inode(ino uint32) (dir bool) {
 		}
 		return dir
 	}
-	m, err := fs.mapping(in)
+	m, err := fs.mapping(in, func(at uint64) error {
+		if ino == inoResize && c.used.has(at) {
+			return nil // claimed as a reserved descriptor block
+		}
+		return c.claim(at, 1)
+	})
 	if err != nil {
+		c.files[ino] = &checked{dir: dir, broken: true}
 		c.faultOf(ino, "%v", err)
 		return dir
 	}
-	for _, at := range m.meta {
-		// The descriptors claimed the resize inode's indirect blocks.
-		if ino != inoResize || !c.used.has(at) {
-			c.claimOf(ino, at, 1)
-		}
-		blocks++
-	}
+	blocks += m.meta
 	end := uint64(0)
 	for _, x := range m.data {
 		if ino != inoResize {
@@ -446,15 +447,15 @@ func (c *checker) path(ino uint32) string {
 // directory checks one and returns the directories in it.
 func (c *checker) directory(ino uint32) (below []uint32) {
 	fs := c.fs
+	self := c.files[ino]
 	in, err := c.table.get(ino)
-	if err != nil {
+	if err != nil || self.broken {
 		return nil // said before
 	}
-	self := c.files[ino]
 	names := map[string]bool{}
 	var leaves []dirBlock
 	index := &dirIndex{}
-	err = fs.dirBlocks(in, func(logical uint64, b []byte) error {
+	err = fs.dirBlocks(in, nil, func(logical uint64, b []byte) error {
 		entries, err := fs.parseDirBlock(in, b)
 		if err != nil {
 			return err
@@ -517,9 +518,8 @@ func (c *checker) entry(ino uint32, self *checked, e dirent) []uint32 {
 		}
 		return nil
 	}
-	in, err := c.table.get(e.ino)
-	if err == nil && !child.broken && e.kind != direntKind(in.mode) {
-		c.fault("%s: the entry says type %d, the inode %d", c.join(ino, e.name), e.kind, direntKind(in.mode))
+	if !child.broken && e.kind != child.kind {
+		c.fault("%s: the entry says type %d, the inode %d", c.join(ino, e.name), e.kind, child.kind)
 	}
 	if child.listed {
 		if child.dir {

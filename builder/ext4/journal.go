@@ -51,7 +51,7 @@ func (fs *FS) replayJournal() error {
 	if err != nil {
 		return err
 	}
-	m, err := fs.mapping(in)
+	m, err := fs.mapping(in, nil)
 	if err != nil {
 		return err
 	}

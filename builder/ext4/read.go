@@ -419,12 +419,30 @@ type mapped struct {
 // mapping is what an inode's blocks are used for.
 type mapping struct {
 	data []mapped // ascending
-	meta []uint64 // blocks of the extent tree, or indirect blocks
+	meta uint64   // number of blocks of the extent tree, or indirect blocks
+
+	claim func(block uint64) error
 }
 
-// mapping reads the block map of a file, directory or link.
-func (fs *FS) mapping(n *inode) (*mapping, error) {
-	var m mapping
+// read reads a block of the map.
+func (m *mapping) read(fs *FS, at uint64) ([]byte, error) {
+	if err := fs.inside(at, 1); err != nil {
+		return nil, err
+	}
+	if m.claim != nil {
+		if err := m.claim(at); err != nil {
+			return nil, err
+		}
+	}
+	m.meta++
+	return fs.block(at)
+}
+
+// mapping reads the block map of a file, directory or link. claim, if not
+// nil, is asked before each block of the map itself is read: inodes of a
+// hostile image could share them.
+func (fs *FS) mapping(n *inode, claim func(block uint64) error) (*mapping, error) {
+	m := mapping{claim: claim}
 	var err error
 	switch {
 	case n.flags&flagInline != 0:
@@ -488,10 +506,7 @@ func (fs *FS) extents(m *mapping, n *inode, b []byte, lowest, limit uint64, dept
 			}
 		}
 		at := uint64(le.Uint32(e[4:])) | uint64(le.Uint16(e[8:]))<<32
-		if err := fs.inside(at, 1); err != nil {
-			return err
-		}
-		child, err := fs.block(at)
+		child, err := m.read(fs, at)
 		if err != nil {
 			return err
 		}
@@ -502,7 +517,6 @@ func (fs *FS) extents(m *mapping, n *inode, b []byte, lowest, limit uint64, dept
 		if le.Uint16(child[2:]) == 0 {
 			return damaged("empty node in the extent tree, block %d", at)
 		}
-		m.meta = append(m.meta, at)
 		if err := fs.extents(m, n, child, logical, end, depth-1); err != nil {
 			return err
 		}
@@ -521,7 +535,7 @@ func (fs *FS) inside(start, length uint64) error {
 
 // indirect walks the block map of ext2 and ext3.
 func (fs *FS) indirect(m *mapping, n *inode) error {
-	seen := map[uint64]bool{}
+	seen := map[uint32]bool{}
 	add := func(logical uint64, at uint32) error {
 		if at == 0 {
 			return nil
@@ -543,15 +557,11 @@ func (fs *FS) indirect(m *mapping, n *inode) error {
 		if at == 0 {
 			return nil
 		}
-		if err := fs.inside(uint64(at), 1); err != nil {
-			return err
-		}
-		if seen[uint64(at)] {
+		if seen[at] {
 			return damaged("indirect block %d is used twice", at)
 		}
-		seen[uint64(at)] = true
-		m.meta = append(m.meta, uint64(at))
-		b, err := fs.block(uint64(at))
+		seen[at] = true
+		b, err := m.read(fs, uint64(at))
 		if err != nil {
 			return err
 		}

@@ -46,19 +46,26 @@ func (fs *FS) Tree(ctx context.Context) (*tree.Tree, error) {
 		return nil, fmt.Errorf("/: %w", err)
 	}
 	known[inoRoot] = n
+	// Each block of a directory belongs to one, so all directories together
+	// are no larger than the file system.
 	count, blocks := 0, uint64(0)
+	claim := func(uint64) error {
+		if blocks++; blocks > fs.blocks {
+			return damaged("directories are larger than the file system")
+		}
+		return nil
+	}
 	for todo := []dir{{"", root}}; len(todo) > 0; {
 		d := todo[0]
 		todo = todo[1:]
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		// Each directory block belongs to one directory, so all directories
-		// together are no larger than the file system.
-		if blocks += uint64(d.inode.size) >> fs.shift; blocks > fs.blocks {
-			return nil, damaged("directories are larger than the file system")
+		blocks += uint64(d.inode.size) >> fs.shift
+		entries, err := fs.readDir(d.inode, claim)
+		if err == nil && blocks > fs.blocks {
+			err = claim(0)
 		}
-		entries, err := fs.readDir(d.inode)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", cmp.Or(d.path, "/"), err)
 		}
@@ -168,7 +175,7 @@ type content struct {
 }
 
 func (fs *FS) content(in *inode) *content {
-	return &content{fs, in.size, sync.OnceValues(func() (*mapping, error) { return fs.mapping(in) })}
+	return &content{fs, in.size, sync.OnceValues(func() (*mapping, error) { return fs.mapping(in, nil) })}
 }
 
 // Size returns the length in bytes.
@@ -266,9 +273,9 @@ func (fs *FS) readBytes(b []byte, off int64) error {
 }
 
 // readDir returns a directory's entries in the order in which they lie there.
-func (fs *FS) readDir(in *inode) ([]dirent, error) {
+func (fs *FS) readDir(in *inode, claim func(uint64) error) ([]dirent, error) {
 	var out []dirent
-	err := fs.dirBlocks(in, func(_ uint64, b []byte) error {
+	err := fs.dirBlocks(in, claim, func(_ uint64, b []byte) error {
 		entries, err := fs.parseDirBlock(in, b)
 		out = append(out, entries...)
 		return err
@@ -277,11 +284,11 @@ func (fs *FS) readDir(in *inode) ([]dirent, error) {
 }
 
 // dirBlocks calls f with each block of a directory.
-func (fs *FS) dirBlocks(in *inode, f func(logical uint64, b []byte) error) error {
+func (fs *FS) dirBlocks(in *inode, claim func(uint64) error, f func(logical uint64, b []byte) error) error {
 	if in.size == 0 || in.size&int64(fs.blockSize()-1) != 0 || uint64(in.size)>>fs.shift > fs.blocks {
 		return damaged("directory of %d bytes", in.size)
 	}
-	m, err := fs.mapping(in)
+	m, err := fs.mapping(in, claim)
 	if err != nil {
 		return err
 	}
