@@ -28,6 +28,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 const (
@@ -223,12 +224,19 @@ func (g *Gateway) Close() error {
 	return nil
 }
 
-// listenUDP binds a port of the gateway.
+// listenUDP binds a port of the gateway, from which it may also broadcast.
 func (g *Gateway) listenUDP(addr tcpip.FullAddress) (*gonet.UDPConn, error) {
-	c, err := gonet.DialUDP(g.stack, &addr, nil, ipv4.ProtocolNumber)
+	var wq waiter.Queue
+	ep, err := g.stack.NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, &wq)
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen on port %d: %w", addr.Port, err)
+		return nil, fmt.Errorf("cannot listen on port %d: %v", addr.Port, err)
 	}
+	ep.SocketOptions().SetBroadcast(true)
+	if err := ep.Bind(addr); err != nil {
+		ep.Close()
+		return nil, fmt.Errorf("cannot listen on port %d: %v", addr.Port, err)
+	}
+	c := gonet.NewUDPConn(&wq, ep)
 	g.closers = append(g.closers, c.Close)
 	return c, nil
 }

@@ -61,8 +61,8 @@ func run() error {
 	if options["guest.panic"] != "" {
 		return errors.New("told to panic")
 	}
-	if options["guest.hang"] != "" {
-		select {}
+	for options["guest.hang"] != "" {
+		time.Sleep(time.Hour)
 	}
 	modules, err := filepath.Glob("/modules/*.ko")
 	if err != nil {
@@ -90,7 +90,9 @@ func run() error {
 		fmt.Fprintln(port, "picube: stage configured")
 	}
 	fmt.Printf("time %d\n%s login: ", time.Now().Unix(), options["guest.name"])
-	select {}
+	for {
+		time.Sleep(time.Hour)
+	}
 }
 
 func stagePort() (*os.File, error) {
