@@ -26,6 +26,7 @@ type FS struct {
 	first   uint64 // block of group 0
 	descs   []byte
 	descLen int
+	dirty   bool // it was not unmounted
 	replay  map[uint64]replayed
 }
 
@@ -69,7 +70,7 @@ func Open(r io.ReaderAt, size int64) (*FS, error) {
 	if err := fs.readDescs(); err != nil {
 		return nil, fmt.Errorf("cannot read the ext4 group descriptors: %w", err)
 	}
-	if fs.sb.Incompat&incompatRecover != 0 {
+	if fs.dirty = fs.sb.Incompat&incompatRecover != 0; fs.dirty {
 		if err := fs.replayJournal(); err != nil {
 			return nil, fmt.Errorf("cannot replay the ext4 journal: %w", err)
 		}
