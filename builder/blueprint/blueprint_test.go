@@ -229,3 +229,15 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestReferenceNamesEveryFunction(t *testing.T) {
+	reference, err := os.ReadFile("../../blueprints/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range keys((&parser{}).functions()) {
+		if !bytes.Contains(reference, []byte("`"+name+"`")) && !bytes.Contains(reference, []byte("`"+name+"(")) {
+			t.Errorf("blueprints/README.md doesn't name the function %s", name)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+# make test   everything that must hold, with the tools that the tests need
+# make bench  how long the main job takes
+# make tools  only install the tools
+
+SHELL := /bin/bash
+export PATH := $(PATH):/usr/sbin:/sbin
+
+# program:package for every program that a test calls as a second opinion.
+TOOLS := bmaptool:bmap-tools cpio:cpio dash:dash depmod:kmod dpkg-deb:dpkg \
+	dtc:device-tree-compiler e2fsck:e2fsprogs fsck.vfat:dosfstools \
+	journalctl:systemd ldconfig:libc-bin mmdebstrap:mmdebstrap mtype:mtools \
+	openssl:openssl qemu-system-aarch64:qemu-system-arm sfdisk:fdisk \
+	systemd-hwdb:udev tcpdump:tcpdump xz:xz-utils zstd:zstd
+BENCH_TOOLS := hyperfine:hyperfine
+
+LINT := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
+
+.PHONY: test tools vet lint cross unit long bench bench-tools
+
+# With CI=true the cards boot too, which takes the better part of an hour.
+test: tools vet lint cross unit $(if $(filter true,$(CI)),long)
+
+define install
+	@missing=(); for tool in $(1); do \
+		command -v "$${tool%%:*}" >/dev/null || missing+=("$${tool#*:}"); \
+	done; \
+	if (( $${#missing[@]} )); then \
+		echo "missing: $${missing[*]}"; \
+		sudo=; if (( EUID )); then sudo=sudo; fi; \
+		$$sudo apt-get update -q && \
+		$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$${missing[@]}"; \
+	fi; \
+	for tool in $(1); do \
+		command -v "$${tool%%:*}" >/dev/null || { echo "cannot find $${tool%%:*} (package $${tool#*:})"; exit 1; }; \
+	done
+endef
+
+tools:
+	$(call install,$(TOOLS))
+
+vet:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [[ $$unformatted ]]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go vet -tags long ./...
+
+lint:
+	$(LINT) run ./...
+
+# The builder runs on every desktop, the node program on every Pi.
+cross:
+	GOOS=darwin go build -o /dev/null ./cmd/picube-build
+	GOOS=windows go build -o /dev/null ./cmd/picube-build
+	GOARCH=arm64 CGO_ENABLED=0 go build -o /dev/null ./cmd/picube-node
+	GOARCH=arm GOARM=7 CGO_ENABLED=0 go build -o /dev/null ./cmd/picube-node
+
+unit:
+	go test ./...
+
+long:
+	go test -tags long -timeout 120m -p 1 ./...
+
+bench-tools:
+	$(call install,$(BENCH_TOOLS))
+
+# The first build fills the cache of downloads; what is measured is a build
+# with those alone, and one after which only a host name has changed.
+bench: bench-tools
+	go test -run '^$$' -bench . ./...
+	go build -o out/bench/picube-build ./cmd/picube-build
+	out/bench/picube-build -o out/bench/cards blueprints/picube.hcl
+	hyperfine --runs 3 --prepare 'rm -rf out/bench/cards "$${XDG_CACHE_HOME:-$$HOME/.cache}/picube/roots"' \
+		'out/bench/picube-build -o out/bench/cards blueprints/picube.hcl'
+	hyperfine --runs 5 'out/bench/picube-build -o out/bench/cards blueprints/picube.hcl'
