@@ -554,3 +554,40 @@ func (s *Store) communicate(ctx context.Context, p *shell.Process) int {
 	}
 	return 0
 }
+
+// Client is a program other than a shell script that speaks the protocol.
+type Client struct {
+	c   conversation
+	own bool // no frontend runs: the database is this client's to save
+}
+
+// Client begins a conversation on behalf of p, in the frontend that runs p or
+// one of its own. End it with Close.
+func (s *Store) Client(p *shell.Process, owner string) (*Client, error) {
+	c := &Client{own: p.Env["DEBIAN_HAS_FRONTEND"] == ""}
+	c.c = conversation{store: s, owner: owner, markSeen: p.Env["DEBCONF_NONINTERACTIVE_SEEN"] == "true", priority: p.Env["DEBIAN_PRIORITY"]}
+	if c.own {
+		if err := s.load(); err != nil {
+			return nil, err
+		}
+	}
+	if c.c.priority == "" {
+		c.c.priority = s.value("debconf/priority")
+	}
+	return c, nil
+}
+
+// Request sends a line of the protocol and returns the answer's text.
+func (c *Client) Request(words ...string) string {
+	_, text, _ := strings.Cut(c.c.request(strings.Join(words, " ")), " ")
+	return text
+}
+
+// Close ends the conversation.
+func (c *Client) Close() error {
+	c.c.finish()
+	if c.own {
+		return c.c.store.save()
+	}
+	return nil
+}

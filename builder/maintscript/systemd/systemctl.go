@@ -20,6 +20,7 @@ func Commands() map[string]shell.Command {
 		"invoke-rc.d":        invokeRC,
 		"service":            service,
 		"runlevel":           runlevel,
+		"systemd-tmpfiles":   tmpfiles,
 	}
 }
 
