@@ -3,23 +3,19 @@
 package boot
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/ulikunitz/xz"
-
+	"github.com/picube/picube-build/builder/debtest"
 	"github.com/picube/picube-build/builder/depmod"
 	"github.com/picube/picube-build/builder/disk"
 	"github.com/picube/picube-build/builder/fat"
@@ -30,123 +26,12 @@ import (
 
 const diskID = 0xCAFE1234
 
-// mirror is the host's own, else Debian's public name.
-func mirror() string {
-	sources, err := os.ReadFile("/etc/apt/sources.list.d/debian.sources")
-	if err == nil {
-		if m := regexp.MustCompile(`(?m)^URIs: (\S+)`).FindSubmatch(sources); m != nil {
-			return string(m[1])
-		}
-	}
-	return "http://ftp.debian.org/debian"
-}
-
-// cached downloads a file of the archive once.
-func cached(t *testing.T, file string) string {
-	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := filepath.Join(cache, "picube-test", strings.ReplaceAll(file, "/", "_"))
-	if _, err := os.Stat(name); err == nil {
-		return name
-	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.Get(mirror() + "/" + file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s", file, resp.Status)
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".download-*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = io.Copy(f, resp.Body)
-	if err := errors.Join(err, f.Close(), os.Rename(f.Name(), name)); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
-// field returns a field of a package in an index of the archive.
-func field(t *testing.T, index, name, field string) string {
-	t.Helper()
-	f, err := os.Open(cached(t, index))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r, err := xz.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, stanza, ok := strings.Cut(string(text), "Package: "+name+"\n")
-	stanza, _, _ = strings.Cut(stanza, "\n\n")
-	_, value, found := strings.Cut(stanza, "\n"+field+": ")
-	if !ok || !found {
-		t.Fatalf("%s: cannot find %s of %s", index, field, name)
-	}
-	value, _, _ = strings.Cut(value, "\n")
-	return value
-}
-
-// unpack puts a .deb's files into the tree.
-func unpack(t *testing.T, root *tree.Tree, deb string) {
-	t.Helper()
-	cmd := exec.Command("dpkg-deb", "--fsys-tarfile", deb)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r := tar.NewReader(out)
-	for {
-		h, err := r.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := tree.Clean(h.Name)
-		switch h.Typeflag {
-		case tar.TypeDir:
-			err = root.MkdirAll(p, 0o755)
-		case tar.TypeSymlink:
-			err = root.Symlink(h.Linkname, p)
-		case tar.TypeReg:
-			data, rerr := io.ReadAll(r)
-			err = errors.Join(rerr, root.WriteFile(p, data, 0o644))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // kernelRoot is a tree with Debian's kernel and the Pis' firmware.
 func kernelRoot(t *testing.T) *tree.Tree {
 	t.Helper()
 	root := tree.New(1_700_000_000)
-	const free, nonFree = "dists/trixie/main/binary-arm64/Packages.xz", "dists/trixie/non-free-firmware/binary-arm64/Packages.xz"
-	kernel, _, _ := strings.Cut(field(t, free, "linux-image-arm64", "Depends"), " ")
-	unpack(t, root, cached(t, field(t, free, kernel, "Filename")))
-	unpack(t, root, cached(t, field(t, nonFree, "raspi-firmware", "Filename")))
+	debtest.Unpack(t, root, debtest.Deb(t, debtest.Main("arm64"), debtest.Kernel(t, "arm64")))
+	debtest.Unpack(t, root, debtest.Deb(t, debtest.Firmware("arm64"), "raspi-firmware"))
 	version, err := firmware.Kernel(root)
 	if err != nil {
 		t.Fatal(err)
