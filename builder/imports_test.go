@@ -23,7 +23,7 @@ var importRules = []struct{ pkg, may string }{
 	{`builder/plan`, `builder/blueprint`},
 	{`builder/(ext4|fat|depmod|judge|ldcache|certhash|containerd|dropin|debian/deb|maintscript/shell)`, `builder/tree`},
 	{`builder/lock`, `builder/plan`},
-	{`builder/emulator.*`, `builder/.*|firmware|layers/nodeconf`},
+	{`builder/(emulator.*|image)`, `builder/.*|firmware|layers/nodeconf`},
 	{`builder/.*`, `builder/.*`},
 	{`firmware`, `builder/tree`},
 
