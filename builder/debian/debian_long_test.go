@@ -10,112 +10,92 @@ import (
 	"testing"
 	"time"
 
+	"github.com/picube/picube-build/builder/debian"
 	"github.com/picube/picube-build/builder/debian/archive"
 	"github.com/picube/picube-build/builder/debian/deb"
-	"github.com/picube/picube-build/builder/debian/index"
-	"github.com/picube/picube-build/builder/debian/relation"
-	"github.com/picube/picube-build/builder/debian/resolve"
+	"github.com/picube/picube-build/builder/lock"
 	"github.com/picube/picube-build/builder/source"
 )
 
 // wishes is what a node of the five-node cube holds beside the base system.
-var wishes = strings.Fields(`apt systemd systemd-sysv udev dbus linux-image-arm64 raspi-firmware initramfs-tools iproute2
+var wishes = strings.Fields(`systemd systemd-sysv udev dbus linux-image-arm64 raspi-firmware initramfs-tools iproute2
 	openssh-server avahi-daemon libnss-mdns wpasupplicant firmware-brcm80211 wireless-regdb containerd runc iptables
 	conntrack ethtool socat kmod ca-certificates chrony i2c-tools sudo`)
 
-// realCache is shared by the long tests of all packages and by later runs.
-func realCache(t testing.TB) *source.Cache {
+// TestRealArchive resolves, downloads and decodes what a card holds.
+func TestRealArchive(t *testing.T) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return source.New(source.Config{Dir: filepath.Join(dir, "picube-test"), Now: time.Now})
-}
-
-func realChoices(t testing.TB, cache *source.Cache) ([]resolve.Choice, []archive.Archive) {
-	mirrors := archive.HostMirrors(os.DirFS("/etc/apt"))
-	archives, err := archive.Debian("trixie", mirrors)
+	cache := source.New(source.Config{Dir: filepath.Join(dir, "picube-test"), Now: time.Now})
+	archives, err := archive.Debian("trixie", archive.HostMirrors(os.DirFS("/etc/apt")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	x, err := archive.Load(context.Background(), archive.Config{Cache: cache, Arch: "arm64", Now: time.Now()}, archives)
+	lap := func() time.Duration {
+		d := time.Since(start)
+		start = time.Now()
+		return d.Round(time.Millisecond)
+	}
+	suites, sets, err := debian.Resolve(context.Background(), archive.Config{Cache: cache, Arch: "arm64", Now: time.Now()}, archives, wish(t, wishes...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	loaded := time.Now()
-	u, err := resolve.NewUniverse("arm64", x.Packages)
-	if err != nil {
+	t.Logf("resolved in %v", lap())
+	l := &lock.Lock{Created: start, Suites: suites, Sets: sets}
+	path := filepath.Join(t.TempDir(), "x.lock.hcl")
+	if err := l.Write(path); err != nil {
 		t.Fatal(err)
 	}
-	requests := u.Base("the base system")
-	for _, w := range wishes {
-		requests = append(requests, resolve.Request{Relation: relation.Relation{Name: w}, By: "picube.hcl"})
-	}
-	indexed := time.Now()
-	choices, err := u.Resolve(requests, resolve.Options{})
-	if err != nil {
+	t.Logf("lock written in %v", lap())
+	if l, err = lock.Read(path); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d packages loaded in %v, indexed in %v, %d chosen in %v", len(x.Packages), loaded.Sub(start), indexed.Sub(loaded), len(choices), time.Since(indexed))
-	return choices, archives
-}
-
-// TestRealArchive resolves, downloads and decodes what a card holds.
-func TestRealArchive(t *testing.T) {
-	cache := realCache(t)
-	choices, archives := realChoices(t, cache)
-	var objects []source.Object
-	var total, installed int64
-	for _, c := range choices {
-		for _, a := range archives {
-			if a.Name == c.Archive {
-				objects = append(objects, object(c.Package, a))
-			}
-		}
-		total += c.Size
-		installed += c.InstalledSize
-		t.Logf("%s: %s", c.Package, strings.Join(c.Why, " -> "))
+	t.Logf("lock of %d bytes read in %v", len(l.Bytes()), lap())
+	packages := l.Sets[0].Packages
+	var total int64
+	for _, p := range packages {
+		total += p.Size
+		t.Logf("%s %s: %s", p.Name, p.Version, strings.Join(l.Sets[0].Why(p.Name), " -> "))
 	}
-	t.Logf("%d packages, %d MB, installed %d MB", len(choices), total>>20, installed>>10)
-	start := time.Now()
-	paths, err := cache.Fetch(context.Background(), objects...)
-	if err != nil {
-		t.Fatal(err)
+	// It was 180 in November 2026; point releases change little.
+	if len(packages) < 150 || len(packages) > 210 {
+		t.Errorf("%d packages", len(packages))
 	}
-	t.Logf("fetched in %v", time.Since(start))
-	var files []deb.File
-	for i, c := range choices {
-		files = append(files, deb.File{Name: c.Name, Path: paths[i], SHA256: c.SHA256, Size: c.Size})
-	}
+	t.Logf("%d packages, %d MB", len(packages), total>>20)
 	store := deb.NewStore(filepath.Join(t.TempDir(), "decoded"), time.Now)
 	defer store.Close()
+	o := &debian.Opener{Cache: cache, Store: store, Mirrors: debian.Mirrors(archives), Update: "picube-build update"}
+	lap()
 	for _, state := range []string{"cold", "warm"} {
-		start = time.Now()
-		packages, err := store.OpenAll(context.Background(), files, nil)
+		opened, err := o.Open(context.Background(), packages)
 		if err != nil {
 			t.Fatal(err)
 		}
-		opened := time.Since(start)
-		var entries, regular, links, dirs, bytes int64
-		for _, p := range packages {
+		t.Logf("%s: opened in %v", state, lap())
+		var entries, files, links, dirs, bytes int64
+		owner := map[string]string{}
+		for _, p := range opened {
 			for _, e := range p.Entries() {
 				entries++
-				switch {
-				case e.Inode.IsDir():
+				switch n := e.Inode; {
+				case n.IsDir():
 					dirs++
-				case e.Inode.IsSymlink():
+					continue
+				case n.IsSymlink():
 					links++
-				case e.Inode.IsRegular():
-					regular++
-					bytes += e.Inode.Size()
+				case n.IsRegular():
+					files++
+					bytes += n.Size()
 				}
+				if other := owner[e.Path]; other != "" {
+					t.Errorf("%s is in %s and in %s", e.Path, other, p.File.Name)
+				}
+				owner[e.Path] = p.File.Name
 			}
 		}
-		t.Logf("%s: opened in %v; %d entries: %d files with %d MB, %d directories, %d symbolic links", state, opened, entries, regular, bytes>>20, dirs, links)
+		t.Logf("%s: %d entries: %d files with %d MB, %d directories, %d symbolic links in %v", state, entries, files, bytes>>20, dirs, links, lap())
 	}
-}
-
-func object(p *index.Package, a archive.Archive) source.Object {
-	return source.Object{Name: p.String(), URLs: archive.URLs(a.URLs, a.Name, p.Filename, "", time.Time{}), SHA256: p.SHA256, Size: p.Size}
 }

@@ -57,6 +57,7 @@ func (l *Lock) Bytes() []byte {
 			b.SetAttributeValue("path", cty.StringVal(p.Path))
 			b.SetAttributeValue("size", cty.NumberIntVal(p.Size))
 			b.SetAttributeValue("sha256", cty.StringVal(p.SHA256))
+			optional(b, "by", p.By)
 		}
 	}
 	return hclwrite.Format(f.Bytes())
@@ -114,9 +115,9 @@ func Parse(filename string, text []byte) (*Lock, hcl.Diagnostics) {
 			inSet := map[string]bool{}
 			for _, b := range x.blocks {
 				p.once(inSet, b)
-				x := p.read(b.Body, []string{"version", "arch", "archive", "path", "size", "sha256"}, nil)
+				x := p.read(b.Body, []string{"version", "arch", "archive", "path", "size", "sha256"}, []string{"by"})
 				set.Packages = append(set.Packages, Package{b.Labels[0], x.text("version", nil), x.text("arch", nil), x.text("archive", nil),
-					x.text("path", checkPath), x.number("size"), x.text("sha256", checkDigest)})
+					x.text("path", checkPath), x.number("size"), x.text("sha256", checkDigest), x.text("by", nil)})
 			}
 			l.Sets = append(l.Sets, set)
 		}

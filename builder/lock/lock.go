@@ -52,6 +52,9 @@ type Package struct {
 	Path                string // below the archive's URL
 	Size                int64
 	SHA256              string
+	// By is who wanted it first: another package of the set, or whoever made
+	// the request ("picube.hcl"). May be empty.
+	By string
 }
 
 // Input is anything else that was downloaded or built.
@@ -127,6 +130,26 @@ func (l *Lock) Set(name, arch string) *Set {
 		}
 	}
 	return nil
+}
+
+// Why returns the chain of those who wanted a package, from the request to
+// the package itself: "picube.hcl", "initramfs-tools", "cpio".
+func (s *Set) Why(name string) []string {
+	by := map[string]string{}
+	for _, p := range s.Packages {
+		by[p.Name] = p.By
+	}
+	chain := []string{name}
+	for range s.Packages { // a damaged lock may hold a circle
+		who := by[name]
+		if who == "" {
+			break
+		}
+		chain = append(chain, who)
+		name = who
+	}
+	slices.Reverse(chain)
+	return chain
 }
 
 // Input returns the input of a name, nil if there is none.

@@ -31,8 +31,8 @@ func sample() *lock.Lock {
 		Sets: []lock.Set{{
 			Name: "node", Arch: "arm64", Requests: []string{"curl", "htop (>= 3)"},
 			Packages: []lock.Package{
-				{Name: "curl", Version: "8.14.1-2", Arch: "arm64", Archive: "debian", Path: "pool/main/c/curl/curl_8.14.1-2_arm64.deb", Size: 300000, SHA256: digest("d")},
-				{Name: "libc6", Version: "2.41-12", Arch: "arm64", Archive: "debian", Path: "pool/main/g/glibc/libc6_2.41-12_arm64.deb", Size: 2500000, SHA256: digest("e")},
+				{Name: "curl", Version: "8.14.1-2", Arch: "arm64", Archive: "debian", Path: "pool/main/c/curl/curl_8.14.1-2_arm64.deb", Size: 300000, SHA256: digest("d"), By: "picube.hcl"},
+				{Name: "libc6", Version: "2.41-12", Arch: "arm64", Archive: "debian", Path: "pool/main/g/glibc/libc6_2.41-12_arm64.deb", Size: 2500000, SHA256: digest("e"), By: "curl"},
 			},
 		}},
 	}
@@ -99,6 +99,17 @@ func TestReadWrite(t *testing.T) {
 	}
 }
 
+func TestWhy(t *testing.T) {
+	set := sample().Sets[0]
+	if got := strings.Join(set.Why("libc6"), " "); got != "picube.hcl curl libc6" {
+		t.Errorf("libc6 is there because of %s", got)
+	}
+	set.Packages[0].By = "libc6"
+	if got := set.Why("libc6"); len(got) > 4 {
+		t.Errorf("in a circle: %v", got)
+	}
+}
+
 func TestBad(t *testing.T) {
 	tests := []struct{ name, old, new, want string }{
 		{"syntax", "suite \"debian\"", "suite debian\"", "Invalid multi-line string"},
@@ -114,7 +125,7 @@ func TestBad(t *testing.T) {
 		{"type", "300000", `"300000"`, `x.lock.hcl:36,15-23: Wrong value; The value of size must be a number.`},
 		{"list", `"curl",`, "1,", `Wrong value; The value of requests must be a list of strings.`},
 		{"variable", "300000", "var.size", `x.lock.hcl:36,15-18: Variables not allowed; Variables may not be used here.`},
-		{"twice", "package \"libc6\"", "package \"curl\"", `x.lock.hcl:40,3-17: Duplicate block; There is more than one block package with these labels.`},
+		{"twice", "package \"libc6\"", "package \"curl\"", `x.lock.hcl:41,3-17: Duplicate block; There is more than one block package with these labels.`},
 	}
 	for _, test := range tests {
 		text := string(sample().Bytes())

@@ -104,6 +104,10 @@ func (s *Store) OpenAll(ctx context.Context, list []File, done func(File)) ([]*P
 	return packages, group.Wait()
 }
 
+// Has reports whether the store has a package decoded, so that opening it does
+// not need the .deb.
+func (s *Store) Has(f File) bool { return validDigest(f.SHA256) && s.lookup(f) != nil }
+
 func validDigest(s string) bool {
 	b, err := hex.DecodeString(s)
 	return err == nil && len(b) == sha256.Size

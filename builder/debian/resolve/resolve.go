@@ -40,6 +40,8 @@ type Choice struct {
 	// Why is the chain of reasons, from the request on: "picube.hcl asks for
 	// curl", "curl depends on libcurl4t64 (= 8.14.1-2)".
 	Why []string
+	// By is the last one who gave a reason: a package, or whose request it is.
+	By string
 }
 
 // Options change what is chosen.
@@ -73,7 +75,11 @@ func (u *Universe) Resolve(requests []Request, options Options) ([]Choice, error
 	var list []Choice
 	for _, name := range slices.Sorted(maps.Keys(s.chosen)) {
 		c := s.chosen[name]
-		list = append(list, Choice{c.pkg, s.chain(c.task)})
+		by := c.task.by
+		if c.task.owner != nil {
+			by = c.task.owner.pkg.Name
+		}
+		list = append(list, Choice{c.pkg, s.chain(c.task), by})
 	}
 	return list, nil
 }

@@ -247,7 +247,8 @@ func (u *Universe) nearest(name string) []string {
 		if diff := len(other) - len(name); diff > limit || -diff > limit {
 			continue
 		}
-		if d := levenshtein.Distance(name, other, levenshtein.NewParams().MaxCost(limit)); d <= limit {
+		// No MaxCost: with it, version 1.2.3 understates some distances.
+		if d := levenshtein.Distance(name, other, nil); d <= limit {
 			list = append(list, near{other, d})
 		}
 	}
