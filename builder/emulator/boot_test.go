@@ -335,7 +335,10 @@ func TestFailures(t *testing.T) {
 		t.Fatal("the node that hangs is off")
 	}
 	running.cmd.Process.Kill()
-	if err = hangs.WaitStage(ctx, Login); err == nil || !strings.Contains(err.Error(), "QEMU ended: signal: killed") {
+	for hangs.Err() == nil && ctx.Err() == nil {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := hangs.Err(); err == nil || !strings.Contains(err.Error(), "QEMU ended: signal: killed") {
 		t.Errorf("a machine that was killed: %v", err)
 	}
 	nothingLeft(t, e)

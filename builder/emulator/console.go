@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -21,6 +22,7 @@ type console struct {
 	lines   []string  // without terminal control
 	dropped int       // lines that were there before lines[0]
 	partial []byte    // of the line that is not complete yet
+	screen  io.Writer // a person's, nil if nobody looks
 	changed chan struct{}
 }
 
@@ -32,6 +34,9 @@ func (c *console) Write(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	if _, err := c.log.Write(p); err != nil {
 		return 0, err
+	}
+	if c.screen != nil {
+		c.screen.Write(p)
 	}
 	for rest := p; len(rest) > 0; {
 		part, after, end := bytes.Cut(rest, []byte("\n"))
@@ -81,4 +86,16 @@ func (c *console) next() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.dropped + len(c.lines)
+}
+
+// around returns n lines around the last one with a text: what came before it
+// tells more than what came after.
+func (c *console) around(text string, n int) []string {
+	lines, _, _, _ := c.since(0)
+	for i, line := range slices.Backward(lines) {
+		if strings.Contains(line, text) {
+			return slices.Clone(lines[max(0, i-n*2/3):min(len(lines), i+n/3)])
+		}
+	}
+	return c.tail(n)
 }

@@ -476,12 +476,14 @@ func (n *Node) restart() {
 }
 
 // setError records why the node will not come further. n.mu is held.
-func (n *Node) setError(err error) {
+func (n *Node) setError(err error) { n.setErrorAt(err, n.console.tail(lastLines)) }
+
+func (n *Node) setErrorAt(err error, lines []string) {
 	if n.err != nil {
 		return
 	}
 	n.plugged = false
-	n.err = &NodeError{Node: n.card.Name, Err: err, Lines: n.console.tail(lastLines)}
+	n.err = &NodeError{Node: n.card.Name, Err: err, Lines: lines}
 	n.e.event(Event{Node: n.card.Name, Since: n.e.config.Now().Sub(n.began), Stage: n.stage, Err: n.err})
 	n.notify()
 }
@@ -533,7 +535,10 @@ func (n *Node) scan() {
 	n.heard = n.e.config.Now()
 	lines, partial, next, _ := n.console.since(n.scanned)
 	n.scanned = next
-	for _, line := range append(lines, partial) {
+	if s := stageOf(partial); s == Login {
+		n.setStage(s)
+	}
+	for _, line := range lines {
 		if s := stageOf(line); s != Off {
 			n.setStage(s)
 		}
@@ -555,7 +560,7 @@ func (n *Node) die(r *run, why string) {
 	if r == nil || n.run != r {
 		return
 	}
-	n.setError(errors.New(why))
+	n.setErrorAt(errors.New(why), n.console.around(why, lastLines))
 	r.cmd.Process.Kill()
 }
 
@@ -609,6 +614,27 @@ func (n *Node) Type(text string) error {
 	}
 	_, err := io.WriteString(r.input, text)
 	return err
+}
+
+// attach shows the console to a person and lets them type on it.
+func (n *Node) attach(screen io.Writer, keys io.Reader) {
+	n.console.mu.Lock()
+	n.console.screen = screen
+	n.console.mu.Unlock()
+	if keys == nil {
+		return
+	}
+	go func() {
+		b := make([]byte, 256)
+		for {
+			k, err := keys.Read(b)
+			if err != nil {
+				return
+			}
+			// What is typed while the node is off goes nowhere.
+			n.Type(string(b[:k]))
+		}
+	}()
 }
 
 // WaitStage waits until the node has reached a stage or a later one.

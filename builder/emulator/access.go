@@ -1,0 +1,150 @@
+package emulator
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// access is the files that let the host's programs in while machines run.
+type access []string
+
+// accessSuffix is what their names end in, beside the cards' own.
+const accessSuffix = ".emulator"
+
+// giveAccess opens a port of the host for each node's ssh, and one for the
+// API, and writes variants of the cube's ssh_config and kubeconfig that lead
+// there.
+func giveAccess(e *Emulator, dir string) (access, error) {
+	var a access
+	config, err := os.ReadFile(filepath.Join(dir, "ssh_config"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot give access to the nodes: %w", err)
+	}
+	var b bytes.Buffer
+	// ssh takes the first value that it finds, so these go in front.
+	for _, n := range e.Nodes() {
+		at, err := n.Forward("127.0.0.1:0", sshPort)
+		if err != nil {
+			return nil, err
+		}
+		host, port, err := net.SplitHostPort(at.String())
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, "Host %s\n\tHostName %s\n\tPort %s\n\n", n.card.Name, host, port)
+	}
+	b.Write(config)
+	if err := a.write(filepath.Join(dir, "ssh_config"), b.Bytes()); err != nil {
+		return nil, err
+	}
+	kubeconfig, err := os.ReadFile(filepath.Join(dir, "kubeconfig"))
+	if errors.Is(err, os.ErrNotExist) {
+		return a, nil
+	}
+	if err == nil {
+		err = a.kubeconfig(e, filepath.Join(dir, "kubeconfig"), kubeconfig)
+	}
+	if err != nil {
+		a.remove()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *access) kubeconfig(e *Emulator, name string, text []byte) error {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	cluster := onlyCluster(&doc)
+	server := value(cluster, "server")
+	if server == nil {
+		return fmt.Errorf("%s: cannot find the server of its one cluster", name)
+	}
+	u, err := url.Parse(server.Value)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	n := nodeFor(e, u.Hostname())
+	if n == nil {
+		return fmt.Errorf("%s: cannot find the node %s among those started", name, u.Hostname())
+	}
+	at, err := n.Forward("127.0.0.1:0", apiPort)
+	if err != nil {
+		return err
+	}
+	// The certificate is still the one for the real name.
+	if value(cluster, "tls-server-name") == nil {
+		cluster.Content = append(cluster.Content, scalar("tls-server-name"), scalar(u.Hostname()))
+	}
+	u.Host = at.String()
+	server.Value = u.String()
+	if text, err = yaml.Marshal(&doc); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return a.write(name, text)
+}
+
+// onlyCluster returns the one cluster of a kubeconfig, or nil.
+func onlyCluster(doc *yaml.Node) *yaml.Node {
+	if len(doc.Content) != 1 {
+		return nil
+	}
+	clusters := value(doc.Content[0], "clusters")
+	if clusters == nil || len(clusters.Content) != 1 {
+		return nil
+	}
+	return value(clusters.Content[0], "cluster")
+}
+
+func scalar(text string) *yaml.Node {
+	n := &yaml.Node{}
+	n.SetString(text)
+	return n
+}
+
+// value finds a key of a YAML mapping.
+func value(m *yaml.Node, key string) *yaml.Node {
+	if m == nil {
+		return nil
+	}
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		if m.Content[i].Value == key {
+			return m.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// nodeFor finds the node that a host name (rpi1, rpi1.local) or address means.
+func nodeFor(e *Emulator, host string) *Node {
+	for _, n := range e.Nodes() {
+		if name, _, _ := strings.Cut(host, "."); name == n.card.Name || host == n.card.Address.String() {
+			return n
+		}
+	}
+	return nil
+}
+
+func (a *access) write(name string, text []byte) error {
+	name += accessSuffix
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		return err
+	}
+	*a = append(*a, name)
+	return nil
+}
+
+func (a access) remove() {
+	for _, name := range a {
+		os.Remove(name)
+	}
+}
