@@ -45,7 +45,7 @@ func Check(ctx context.Context, r io.ReaderAt, size int64) error {
 		k.add(rootErr)
 	}
 	if bootErr == nil && rootErr == nil {
-		k.node(root.Number)
+		k.node()
 		k.config()
 		k.packages(ctx)
 	}
@@ -77,9 +77,9 @@ func (k *checker) wrap(what string, err error) {
 
 // node checks node.yaml, the kernel's command line, and what the board's
 // firmware and kernel want.
-func (k *checker) node(rootNumber int) {
+func (k *checker) node() {
 	line, err := k.card.Boot.ReadFile("/cmdline.txt")
-	want := "root=PARTUUID=" + k.card.Table.PARTUUID(rootNumber)
+	want := "root=PARTUUID=" + k.card.RootUUID
 	switch {
 	case err != nil:
 		k.fault("boot partition: %w", err)

@@ -23,6 +23,8 @@ import (
 // Card is an image that was opened.
 type Card struct {
 	Table disk.Table
+	// PARTUUIDs of the two partitions.
+	BootUUID, RootUUID string
 	// The file systems, and what lies in them.
 	BootFS *fat.FS
 	RootFS *ext4.FS
@@ -68,6 +70,7 @@ func (c *Card) openTable(r io.ReaderAt, size int64) (boot, root disk.Partition, 
 	if root.Size == 0 {
 		errs = append(errs, fmt.Errorf("partition table: cannot find a root partition (type %02x)", disk.TypeLinux))
 	}
+	c.BootUUID, c.RootUUID = c.Table.PARTUUID(boot.Number), c.Table.PARTUUID(root.Number)
 	return boot, root, errors.Join(errs...)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -102,17 +103,26 @@ func (c *cli) parse(path string, v variableFlags) (*blueprint.Blueprint, map[str
 func readBounded(path string) (_ []byte, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", path, errors.Unwrap(err))
+		return nil, fmt.Errorf("cannot read %s: %w", path, cause(err))
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	data, err := io.ReadAll(io.LimitReader(f, maxBlueprint+1))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", path, errors.Unwrap(err))
+		return nil, fmt.Errorf("cannot read %s: %w", path, cause(err))
 	}
 	if len(data) > maxBlueprint {
 		return nil, fmt.Errorf("cannot read %s: it is larger than %d bytes", path, maxBlueprint)
 	}
 	return data, nil
+}
+
+// cause is an error without the operation and path that os puts in front.
+func cause(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
 }
 
 func (c *cli) printDiagnostics(files map[string]*hcl.File, diags hcl.Diagnostics) {

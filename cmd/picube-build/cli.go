@@ -129,6 +129,9 @@ the blueprint is wrong; 130 interrupted.`
 		c.buildCommand(),
 		c.checkCommand(),
 		c.planCommand(),
+		c.updateCommand(),
+		c.verifyCommand(),
+		c.inspectCommand(),
 		c.fmtCommand(),
 		c.versionCommand(),
 	)

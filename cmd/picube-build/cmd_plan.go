@@ -1,25 +1,37 @@
 package main
 
 import (
-	"github.com/hashicorp/hcl/v2"
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/picube/picube-build/builder"
 	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/plan"
-	"github.com/spf13/cobra"
+	"github.com/picube/picube-build/layers"
 )
 
 func (c *cli) planCommand() *cobra.Command {
-	var vars variableFlags
+	var flags buildFlags
+	var requests bool
 	cmd := &cobra.Command{
-		Use:               "plan BLUEPRINT",
-		Short:             "Show what would be built",
+		Use:   "plan BLUEPRINT",
+		Short: "Show what would be built",
+		Long: `plan shows nodes, roles, addresses and packages with versions and sizes. If there
+is no lock file yet it is made, as the first build would.`,
 		Args:              oneBlueprint,
 		ValidArgsFunction: completeBlueprint,
-		RunE: func(_ *cobra.Command, args []string) error {
-			bp, err := c.load(args[0], vars)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			bp, err := c.load(args[0], flags.vars)
 			if err != nil {
 				return err
 			}
-			p, err := c.plan(bp)
+			var p *plan.Plan
+			if requests {
+				p, err = planRequests(bp)
+			} else {
+				p, err = c.planLocked(cmd.Context(), bp, flags)
+			}
 			if err != nil {
 				return err
 			}
@@ -29,21 +41,25 @@ func (c *cli) planCommand() *cobra.Command {
 			return p.Print(c.stdout)
 		},
 	}
-	vars.add(cmd)
+	flags.vars.add(cmd)
+	cmd.Flags().BoolVar(&requests, "requests", false, "show packages as asked for, without lock or network")
 	return cmd
 }
 
-func (c *cli) plan(bp *blueprint.Blueprint) (*plan.Plan, error) {
-	o := plan.Options{Boards: map[string]plan.Board{}}
-	for _, b := range boards() {
-		o.Boards[b.Name] = plan.Board{Arch: b.Arch}
-	}
-	p, diags := plan.New(bp, o)
-	if len(diags) > 0 {
-		c.printDiagnostics(map[string]*hcl.File{}, diags)
-	}
+func planRequests(bp *blueprint.Blueprint) (*plan.Plan, error) {
+	p, diags := plan.New(bp, builder.PlanOptions(layers.All()))
 	if diags.HasErrors() {
-		return nil, usageError{errReported}
+		return nil, usageError{diags}
 	}
 	return p, nil
+}
+
+func (c *cli) planLocked(ctx context.Context, bp *blueprint.Blueprint, flags buildFlags) (*plan.Plan, error) {
+	reporter := c.reporter()
+	defer reporter.Close()
+	b, err := c.builder(bp, flags, reporter)
+	if err != nil {
+		return nil, err
+	}
+	return b.Plan(ctx)
 }
