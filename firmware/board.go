@@ -29,11 +29,10 @@ type Board struct {
 	// Modules are what the initramfs must be able to load to reach the card.
 	Modules []string
 
-	Memory   int    // MiB of the smallest model sold
-	WiFi     string // the chip, empty: no radio
-	GPIO     string // label of the GPIO character device that drives the header
-	I2C      int    // number of the header's bus, pins 3 and 5: /dev/i2c-N; -1: none
-	Ethernet string // driver of the first wire; empty: none on board
+	Memory int    // MiB of the smallest model sold
+	WiFi   string // the chip, empty: no radio
+	GPIO   string // label of the GPIO character device that drives the header
+	I2C    int    // number of the header's bus, pins 3 and 5: /dev/i2c-N; -1: none
 
 	QEMU QEMU
 }
@@ -79,7 +78,7 @@ func Boards() []Board {
 			KernelPackage: "linux-image-arm64",
 			DeviceTrees:   []string{"bcm2837-rpi-3-b.dtb", "bcm2837-rpi-3-b-plus.dtb", "bcm2837-rpi-3-a-plus.dtb"},
 			Files:         pi3Files, Filter: "pi3", Consoles: pi, Modules: pi3Modules,
-			Memory: 512, WiFi: "BCM43430", GPIO: bcm2835, I2C: 1, Ethernet: "smsc95xx",
+			Memory: 512, WiFi: "BCM43438 or CYW43455", GPIO: bcm2835, I2C: 1,
 			QEMU: QEMU{Machine: "raspi3b", Since: 7},
 		},
 		{
@@ -90,7 +89,7 @@ func Boards() []Board {
 			// Named, since Raspberry Pi's own tree for it is bcm2710-rpi-zero-2.dtb,
 			// without the "w", and its firmware derives names from its own.
 			Filter: "pi02", Config: []string{"device_tree=bcm2837-rpi-zero-2-w.dtb"},
-			Memory: 512, WiFi: "BCM43430", GPIO: bcm2835, I2C: 1,
+			Memory: 512, WiFi: "BCM43436", GPIO: bcm2835, I2C: 1,
 			QEMU: QEMU{Machine: "raspi3b", Since: 7},
 		},
 		{
@@ -98,7 +97,7 @@ func Boards() []Board {
 			KernelPackage: "linux-image-arm64",
 			DeviceTrees:   []string{"bcm2711-rpi-4-b.dtb", "bcm2711-rpi-400.dtb"},
 			Files:         pi4Files, Filter: "pi4", Consoles: pi, Modules: pi4Modules,
-			Memory: 1024, WiFi: "BCM43455", GPIO: bcm2711, I2C: 1, Ethernet: "bcmgenet",
+			Memory: 1024, WiFi: "CYW43455", GPIO: bcm2711, I2C: 1,
 			QEMU: QEMU{Machine: "raspi4b", Since: 9},
 		},
 		{
@@ -108,14 +107,14 @@ func Boards() []Board {
 			Files:         pi4Files, Consoles: pi, Modules: pi4Modules,
 			// Raspberry Pi's own tree is bcm2711-rpi-cm4.dtb, without the "io".
 			Filter: "cm4", Config: []string{"device_tree=bcm2711-rpi-cm4-io.dtb"},
-			Memory: 1024, WiFi: "BCM43455", GPIO: bcm2711, I2C: 1, Ethernet: "bcmgenet",
+			Memory: 1024, WiFi: "CYW43455", GPIO: bcm2711, I2C: 1,
 			QEMU: QEMU{Machine: "raspi4b", Since: 9},
 		},
 		{
 			Name: "virt", Model: "QEMU ARM Virtual Machine", Arch: "arm64",
 			KernelPackage: "linux-image-arm64",
 			Consoles:      []string{"ttyAMA0,115200"},
-			Memory:        1024, GPIO: "9030000.pl061", I2C: -1, Ethernet: "virtio_net",
+			Memory:        1024, GPIO: "9030000.pl061", I2C: -1,
 			QEMU: QEMU{Machine: "virt", CPU: "cortex-a72", Since: 7},
 		},
 	}

@@ -243,6 +243,9 @@ func (w *walk) start() {
 // it; parent is what its ".." must say.
 func (w *walk) directory(p string, first, parent uint32, depth int) {
 	runs := w.chain(p, first)
+	if len(runs) == 0 {
+		return
+	}
 	size := clustersIn(runs) * w.cluster
 	if size > maxDirEntries*entrySize {
 		// A cluster may be larger than the entries that fill it.
