@@ -132,6 +132,7 @@ the blueprint is wrong; 130 interrupted.`
 		c.updateCommand(),
 		c.verifyCommand(),
 		c.inspectCommand(),
+		c.cacheCommand(),
 		c.fmtCommand(),
 		c.versionCommand(),
 	)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/picube/picube-build/builder"
 	"github.com/picube/picube-build/builder/blueprint"
+	"github.com/picube/picube-build/builder/debian/archive"
 	"github.com/picube/picube-build/builder/program"
 	"github.com/picube/picube-build/builder/secrets"
 	"github.com/picube/picube-build/layers"
@@ -118,6 +119,7 @@ func (c *cli) builder(bp *blueprint.Blueprint, flags buildFlags, reporter builde
 		Offline:   c.offline,
 		Now:       time.Now,
 		Report:    reporter,
+		Mirrors:   archive.HostMirrors(os.DirFS("/etc/apt")),
 	})
 }
 

@@ -1,0 +1,142 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/picube/picube-build/builder/debian"
+	"github.com/picube/picube-build/builder/debian/archive"
+	"github.com/picube/picube-build/builder/lock"
+	"github.com/picube/picube-build/builder/plan"
+)
+
+// ensureLock gives the plan its packages: those of the lock, or, if there is
+// none, those that the archives offer now, which become the lock.
+func (b *Builder) ensureLock(ctx context.Context) error {
+	if !b.epoch.IsZero() {
+		return nil
+	}
+	l, err := lock.Read(b.Lock)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if l, err = b.newLock(ctx, nil); err != nil {
+			return err
+		}
+		if err := l.Write(b.Lock); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	default:
+		wanted, err := b.wants()
+		if err != nil {
+			return err
+		}
+		if err := l.Check(b.Lock, b.Blueprint.Path, wanted); err != nil {
+			return err
+		}
+	}
+	return b.apply(l)
+}
+
+// Update makes the lock anew and returns what changed in it.
+func (b *Builder) Update(ctx context.Context) ([]lock.Change, error) {
+	old, err := lock.Read(b.Lock)
+	if errors.Is(err, fs.ErrNotExist) {
+		old, err = &lock.Lock{}, nil
+	}
+	if err != nil {
+		// A damaged lock is one more reason to make a new one.
+		b.Report.Info("%v", err)
+		old = &lock.Lock{}
+	}
+	l, err := b.newLock(ctx, old)
+	if err != nil {
+		return nil, err
+	}
+	changes := old.Diff(l)
+	if len(changes) == 0 {
+		return nil, nil // the date alone is no reason to make every card anew
+	}
+	return changes, l.Write(b.Lock)
+}
+
+// newLock resolves every root. The releases must not be older than those that
+// the former lock, if any, has seen.
+func (b *Builder) newLock(ctx context.Context, former *lock.Lock) (*lock.Lock, error) {
+	var notBefore func(archive, suite string) time.Time
+	if former != nil {
+		notBefore = former.Date
+	}
+	l := &lock.Lock{Created: b.Now().UTC().Truncate(time.Second)}
+	_, end := b.Report.Phase("resolve", 0)
+	defer end()
+	for _, r := range b.plan.Roots {
+		archives, err := b.archives(r.Cube.Base)
+		if err != nil {
+			return nil, err
+		}
+		w, err := wish(r)
+		if err != nil {
+			return nil, err
+		}
+		config := archive.Config{Cache: b.downloads(), Arch: r.Arch, Now: b.Now(), NotBefore: notBefore}
+		suites, sets, err := debian.Resolve(ctx, config, archives, []debian.Wish{w})
+		if err != nil {
+			return nil, fmt.Errorf("root %s: %w", r.Name, err)
+		}
+		for _, s := range suites {
+			if !slices.Contains(l.Suites, s) {
+				l.Suites = append(l.Suites, s)
+			}
+		}
+		l.Sets = append(l.Sets, sets...)
+	}
+	return l, nil
+}
+
+// wants is what the blueprint asks of a lock.
+func (b *Builder) wants() (lock.Wanted, error) {
+	var all lock.Wanted
+	for _, r := range b.plan.Roots {
+		archives, err := b.archives(r.Cube.Base)
+		if err != nil {
+			return all, err
+		}
+		w, err := wish(r)
+		if err != nil {
+			return all, err
+		}
+		wanted := debian.Wanted(r.Arch, archives, []debian.Wish{w})
+		all.Sets = append(all.Sets, wanted.Sets...)
+		for _, s := range wanted.Suites {
+			if !slices.Contains(all.Suites, s) {
+				all.Suites = append(all.Suites, s)
+			}
+		}
+	}
+	return all, nil
+}
+
+// apply fills the plan from a lock that fits it.
+func (b *Builder) apply(l *lock.Lock) error {
+	for _, r := range b.plan.Roots {
+		set := l.Set(r.Name, r.Arch)
+		if set == nil {
+			return fmt.Errorf("%s: cannot find the packages of root %s", b.Lock, r.Name)
+		}
+		r.Packages = nil
+		for _, p := range set.Packages {
+			r.Packages = append(r.Packages, plan.Package{
+				Name: p.Name, Version: p.Version, Arch: p.Arch, Archive: p.Archive, Path: p.Path, Size: p.Size, SHA256: p.SHA256,
+				Why: p.By,
+			})
+		}
+	}
+	b.epoch = l.Created
+	return nil
+}

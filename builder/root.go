@@ -1,0 +1,208 @@
+package builder
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/picube/picube-build/builder/blueprint"
+	"github.com/picube/picube-build/builder/ext4"
+	"github.com/picube/picube-build/builder/fat"
+	"github.com/picube/picube-build/builder/plan"
+	"github.com/picube/picube-build/builder/tree"
+)
+
+// rootImage is a finished root file system in the cache, with what its cards'
+// boot partitions share.
+type rootImage struct {
+	Path string       // of the ext4 image
+	Size int64        // of the file system
+	Data []tree.Range // what of it is not zero
+	Boot *tree.Tree   // the boot partition without what is a node's own
+	// Unpacked are the packages that the first boot configures.
+	Unpacked []string
+
+	close func() error
+}
+
+// rootMeta is what the cache keeps of a root beside its two images.
+type rootMeta struct {
+	Size     int64
+	Data     []tree.Range
+	BootSize int64
+	Unpacked []string
+}
+
+// rootLabel is what Raspberry Pi OS calls the root file system; rootFree is
+// the room a card has before its first boot grows it.
+const (
+	rootLabel = "rootfs"
+	rootFree  = 64 << 20
+)
+
+const (
+	rootFile = "root.ext4"
+	bootFile = "boot.fat"
+	metaFile = "meta.json"
+)
+
+// contentKey stands for everything on a root that does not follow from the
+// code of picube-build itself.
+func (b *Builder) contentKey(r *plan.Root, node []byte) ([sha256.Size]byte, error) {
+	packages := make([]string, 0, len(r.Packages))
+	for _, p := range r.Packages {
+		packages = append(packages, p.SHA256)
+	}
+	spec := *r.Cube
+	spec.Nodes, spec.Name, spec.Number = nil, "", 0 // they differ between cards, not between roots
+	text, err := json.Marshal(struct {
+		Node     [sha256.Size]byte
+		Epoch    int64
+		Arch     string
+		Role     string
+		Boards   []string
+		Packages []string
+		Cube     blueprint.Cube
+	}{sha256.Sum256(node), b.epoch.Unix(), r.Arch, r.Role, r.Boards, packages, spec})
+	return sha256.Sum256(text), err
+}
+
+// root returns the finished root for a plan's root, from the cache or made.
+func (b *Builder) root(ctx context.Context, r *plan.Root) (*rootImage, error) {
+	node, err := b.Program(ctx, r.Arch)
+	if err != nil {
+		return nil, err
+	}
+	content, err := b.contentKey(r, node)
+	if err != nil {
+		return nil, err
+	}
+	key := sha256.Sum256(fmt.Appendf(content[:], "%s", b.BuildID))
+	dir := filepath.Join(b.Cache, "roots", hex.EncodeToString(key[:]))
+	if img, err := openRoot(dir); err == nil {
+		b.Report.Info("root %s: taken from the cache", r.Name)
+		return img, nil
+	}
+	if err := b.makeRoot(ctx, r, node, content, dir); err != nil {
+		return nil, fmt.Errorf("root %s: %w", r.Name, err)
+	}
+	return openRoot(dir)
+}
+
+// openRoot opens a root in the cache.
+func openRoot(dir string) (*rootImage, error) {
+	text, err := os.ReadFile(filepath.Join(dir, metaFile))
+	if err != nil {
+		return nil, err
+	}
+	var meta rootMeta
+	if err := json.Unmarshal(text, &meta); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	boot, err := os.Open(filepath.Join(dir, bootFile))
+	if err != nil {
+		return nil, err
+	}
+	fs, err := fat.Open(boot, meta.BootSize)
+	if err != nil {
+		return nil, errors.Join(err, boot.Close())
+	}
+	shared, err := fs.Tree()
+	if err != nil {
+		return nil, errors.Join(err, boot.Close())
+	}
+	img := &rootImage{
+		Path: filepath.Join(dir, rootFile), Size: meta.Size, Data: meta.Data,
+		Boot: shared, Unpacked: meta.Unpacked, close: boot.Close,
+	}
+	if info, err := os.Stat(img.Path); err != nil || info.Size() != img.Size {
+		return nil, errors.Join(fmt.Errorf("%s: damaged", img.Path), err, boot.Close())
+	}
+	return img, nil
+}
+
+// makeRoot builds a root into a folder of the cache, which gets its name only
+// when everything in it is complete.
+func (b *Builder) makeRoot(ctx context.Context, r *plan.Root, node []byte, content [sha256.Size]byte, dir string) (err error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".root-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(tmp)
+		}
+	}()
+	made, err := b.system(ctx, r, node)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	boot, err := b.sharedBoot(r, made.tree, node)
+	if err != nil {
+		return err
+	}
+	meta := rootMeta{Unpacked: made.unpacked, BootSize: bootSize}
+	if err := writeFile(filepath.Join(tmp, bootFile), func(f *os.File) error {
+		if err := f.Truncate(bootSize); err != nil {
+			return err
+		}
+		return fat.Write(f, boot, fat.Options{Size: bootSize, Label: bootLabel})
+	}); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(tmp, rootFile), func(f *os.File) error {
+		// UUID and hash seed follow from the content, so that equal trees make
+		// equal images.
+		res, err := ext4.Write(ctx, f, made.tree, ext4.Options{
+			Free: rootFree, Label: rootLabel, Epoch: b.epoch.Unix(),
+			UUID: uuid(content, "uuid"), HashSeed: uuid(content, "hash seed"),
+		})
+		if err != nil {
+			return err
+		}
+		if err := f.Truncate(res.Size); err != nil {
+			return err
+		}
+		meta.Size, meta.Data = res.Size, res.Written
+		return nil
+	}); err != nil {
+		return err
+	}
+	text, err := json.Marshal(meta)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(tmp, metaFile), text, 0o600); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil { // damaged, or openRoot had taken it
+		return err
+	}
+	return os.Rename(tmp, dir)
+}
+
+func writeFile(name string, write func(*os.File) error) error {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
+
+// uuid returns a version 4 UUID for a purpose.
+func uuid(content [sha256.Size]byte, purpose string) [16]byte {
+	sum := sha256.Sum256(append(content[:], purpose...))
+	id := [16]byte(sum[:16])
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}

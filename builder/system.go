@@ -1,0 +1,103 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"github.com/picube/picube-build/builder/debian/deb"
+	"github.com/picube/picube-build/builder/debian/dpkg"
+	"github.com/picube/picube-build/builder/initramfs"
+	"github.com/picube/picube-build/builder/maintscript"
+	"github.com/picube/picube-build/builder/plan"
+	"github.com/picube/picube-build/builder/tree"
+	"github.com/picube/picube-build/firmware"
+	"github.com/picube/picube-build/layers/nodeconf"
+)
+
+// system is a root file system as a tree, whose content is read from what
+// packages keeps open.
+type system struct {
+	tree     *tree.Tree
+	packages *deb.Store
+	unpacked []string // packages that the first boot must configure
+}
+
+func (s *system) Close() error { return s.packages.Close() }
+
+// system downloads a root's packages, installs and configures them, and
+// applies the layers.
+func (b *Builder) system(ctx context.Context, r *plan.Root, node []byte) (_ *system, err error) {
+	packages, store, err := b.openPackages(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	s := &system{tree: tree.New(b.epoch.Unix()), packages: store}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if err := b.install(ctx, r, s, packages); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(
+		s.tree.MkdirAll(path.Dir(nodeconf.Program), 0o755),
+		s.tree.WriteFile(nodeconf.Program, node, 0o755),
+	); err != nil {
+		return nil, err
+	}
+	for _, l := range b.Layers {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := l.Apply(r, s.tree); err != nil {
+			return nil, fmt.Errorf("layer %s: %w", l.Name(), err)
+		}
+	}
+	return s, nil
+}
+
+// install unpacks and configures packages in the tree.
+func (b *Builder) install(ctx context.Context, r *plan.Root, s *system, packages []*deb.Package) error {
+	advance, end := b.Report.Phase("configure", 2*int64(len(packages)))
+	defer end()
+	archives := make([]dpkg.Archive, len(packages))
+	for i, p := range packages {
+		archives[i] = dpkg.Archive{Control: p.Control, Entries: p.Entries}
+	}
+	report, err := maintscript.Configure(ctx, s.tree, archives, maintscript.Options{
+		Arch: r.Arch, Debconf: r.Cube.Debconf, Progress: func(dpkg.Step) { advance(1) },
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range report.Unfinished() {
+		s.unpacked = append(s.unpacked, p.Name)
+		b.Report.Info("package %s is left to the first boot: %v", p.Name, p.Why)
+	}
+	return nil
+}
+
+// sharedBoot makes what the boot partitions of a root's cards share.
+func (b *Builder) sharedBoot(r *plan.Root, t *tree.Tree, node []byte) (*tree.Tree, error) {
+	boards := make([]firmware.Board, 0, len(r.Boards))
+	for _, name := range r.Boards {
+		board, ok := firmware.Lookup(name)
+		if !ok {
+			return nil, fmt.Errorf("board %s: cannot find it in the table", name)
+		}
+		boards = append(boards, board)
+	}
+	kernel, err := firmware.Kernel(t)
+	if err != nil {
+		return nil, err
+	}
+	var image bytes.Buffer
+	if err := initramfs.Build(t, kernel, node, firmware.Modules(boards), &image); err != nil {
+		return nil, fmt.Errorf("initramfs: %w", err)
+	}
+	return firmware.BootPartition(t, firmware.Options{Boards: boards, Kernel: kernel, Initramfs: tree.Bytes(image.Bytes())})
+}

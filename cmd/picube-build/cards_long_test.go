@@ -1,0 +1,184 @@
+//go:build long
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/picube/picube-build/builder/emulator"
+)
+
+// built are the five cards of the shipped blueprint, made once for all tests
+// from Debian's real archive.
+type built struct {
+	dir string // out/picube
+	key ssh.Signer
+}
+
+// testCLI is a command whose cache outlives the test, so that the archive is
+// asked once.
+func testCLI(t *testing.T) (*cli, *bytes.Buffer) {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	c := host()
+	c.env["XDG_CACHE_HOME"] = filepath.Join(cache, "picube-test")
+	c.stdout, c.stderr = &out, os.Stderr
+	return c, &out
+}
+
+func buildCards(t *testing.T, name string) built {
+	t.Helper()
+	dir := t.TempDir()
+	src, err := os.ReadFile(filepath.Join("../../blueprints", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, src, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, _ := testCLI(t)
+	if code := run(t.Context(), []string{"build", "-o", filepath.Join(dir, "out"), file}, c); code != exitDone {
+		t.Fatalf("build: exit code %d", code)
+	}
+	cube := filepath.Join(dir, "out", strings.TrimSuffix(name, ".hcl"))
+	pem, err := os.ReadFile(filepath.Join(cube, "id_ed25519"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ssh.ParsePrivateKey(pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return built{dir: cube, key: key}
+}
+
+// hostKey reads a node's key from known_hosts.
+func (b built) hostKey(t *testing.T, node string) ssh.PublicKey {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(b.dir, "known_hosts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(text) > 0 {
+		_, hosts, key, _, rest, err := ssh.ParseKnownHosts(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if hosts[0] == node {
+			return key
+		}
+		text = rest
+	}
+	t.Fatalf("no host key of %s", node)
+	return nil
+}
+
+// start puts a node's card into a machine.
+func (b built) start(t *testing.T, e *emulator.Emulator, name string, number int, change func(*emulator.Card)) *emulator.Node {
+	t.Helper()
+	card := emulator.Card{
+		Name: name, Image: filepath.Join(b.dir, name+".img"), Size: 4 << 30,
+		Address: netip.MustParseAddr(fmt.Sprintf("10.42.1.%d", number)), Segment: "picube", Board: "rpi3",
+		User: "pirate", Key: b.key, HostKey: b.hostKey(t, name),
+	}
+	if change != nil {
+		change(&card)
+	}
+	n, err := e.Start(t.Context(), card)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// ask runs a command on a node and returns what it printed, trimmed.
+func ask(t *testing.T, n *emulator.Node, command string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	out, err := n.Run(ctx, command)
+	if err != nil {
+		t.Errorf("%s: %s: %v", n.Name(), command, err)
+	}
+	return strings.TrimSpace(out)
+}
+
+func newEmulator(t *testing.T) *emulator.Emulator {
+	t.Helper()
+	e, err := emulator.New(emulator.Config{Now: time.Now, Events: func(ev emulator.Event) { t.Log(ev) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			files, err := e.Save(filepath.Join(os.TempDir(), "picube-failed", t.Name()))
+			t.Log("consoles: ", files, err)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+// TestCardsBoot is the promise of the main job: two of five cards come up as
+// themselves, complete, without a hand on a keyboard.
+func TestCardsBoot(t *testing.T) {
+	cards := buildCards(t, "picube.hcl")
+	e := newEmulator(t)
+	nodes := []*emulator.Node{cards.start(t, e, "rpi1", 1, nil), cards.start(t, e, "rpi4", 4, nil)}
+	ids := map[string]bool{}
+	for _, n := range nodes {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+		if err := n.WaitStage(ctx, emulator.Login); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if got := ask(t, n, "systemctl is-system-running --wait; true"); got != "running" {
+			t.Errorf("%s is %s: %s", n.Name(), got, ask(t, n, "systemctl --failed --no-legend; systemctl list-jobs"))
+		}
+		for command, want := range map[string]string{
+			"hostname":                                            n.Name(),
+			"systemctl --failed --no-legend":                      "",
+			"sudo dpkg --audit":                                   "",
+			"dpkg -l | sed 1,5d | grep -v ^ii; true":              "",
+			"sudo dpkg --verify; true":                            "",
+			"findmnt -no FSTYPE / /boot/firmware; true":           "ext4",
+			"ls /boot/firmware/picube/identity 2>/dev/null; true": "",
+			"sudo stat -c '%a %U' /etc/ssh/ssh_host_ed25519_key":  "600 root",
+		} {
+			if got := ask(t, n, command); got != want {
+				t.Errorf("%s: %s: %q, want %q", n.Name(), command, got, want)
+			}
+		}
+		if got := ask(t, n, "df -BM --output=size / | tail -1"); got < "3" {
+			t.Errorf("%s: the root has %s of a card of 4 GiB", n.Name(), got)
+		}
+		t.Logf("%s: df %s", n.Name(), ask(t, n, "df -h / /boot/firmware"))
+		t.Logf("%s: %s", n.Name(), ask(t, n, "apt-get -s upgrade"))
+		t.Logf("%s:\n%s", n.Name(), ask(t, n, "picube-node status"))
+		t.Logf("%s:\n%s", n.Name(), ask(t, n, "systemd-analyze; free -m"))
+		ids[ask(t, n, "cat /etc/machine-id")] = true
+	}
+	if len(ids) != len(nodes) {
+		t.Errorf("machine ids %v of %d nodes", ids, len(nodes))
+	}
+	for _, peer := range []string{"10.42.1.4", "rpi4", "rpi4.local"} {
+		ask(t, nodes[0], "ping -c 3 -W 5 "+peer)
+	}
+}

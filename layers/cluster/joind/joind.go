@@ -1,0 +1,172 @@
+// Package joind brings a node into its cluster and keeps it there. It knows
+// no engine: what kubeadm or another one does is behind Engine.
+//
+//	look ── a control plane answers? ── yes ──> join
+//	     └─ no ─ am I the one who may begin? ── yes ──> begin
+//	                                         └─ no ──> look again
+//
+// Each step may be cut off anywhere and is done again at the next start.
+package joind
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Engine is a way to form a cluster.
+type Engine interface {
+	// Prepare writes what the node runs with; it may run at every start.
+	Prepare() error
+	// IsControlPlane and MayBegin are what the node is meant to be.
+	IsControlPlane() bool
+	MayBegin() bool
+	// IsMember reports whether Begin, Join or Work was done before.
+	IsMember() bool
+	// Begin makes a new cluster, Join a further control-plane node, Work a
+	// worker.
+	Begin(ctx context.Context) error
+	Join(ctx context.Context) error
+	Work(ctx context.Context) error
+}
+
+// Cluster is the cluster as a node sees it from outside.
+type Cluster interface {
+	// Answers reports how many of the other control-plane nodes answer, and
+	// whether one of them serves the cluster.
+	Answers(ctx context.Context) (reachable int, serves bool)
+	// Follow brings the node's routes to the cluster's present state and
+	// returns what the node is in it.
+	Follow(ctx context.Context) (View, error)
+}
+
+// View is what the node knows of its cluster.
+type View struct {
+	Registered bool // the cluster knows the node
+	Ready      bool // the node takes work
+	Nodes      int  // of the cluster
+	NodesReady int
+}
+
+// Joiner runs the state machine.
+type Joiner struct {
+	Engine  Engine
+	Cluster Cluster
+	// ControlPlanes is how many nodes the control plane is to have.
+	ControlPlanes int
+	Log           *slog.Logger
+	// Stage is told of each stage that the node reaches: joined, ready.
+	Stage func(string) error
+	// Say is told, in words for a person, what the node is doing.
+	Say func(string)
+	// Pause waits; it returns early with ctx's error.
+	Pause func(ctx context.Context, d time.Duration) error
+}
+
+// Times of the machine: a failed step is tried again soon, since what hinders
+// it in the first minutes is mostly another node that is not there yet.
+const (
+	retry    = 5 * time.Second
+	maxRetry = time.Minute
+	// follow is how often the node looks for other nodes' routes, quick until
+	// it is ready itself.
+	followSoon = 3 * time.Second
+	follow     = 20 * time.Second
+)
+
+// Run brings the node into its cluster and follows it until ctx ends.
+func (j *Joiner) Run(ctx context.Context) error {
+	if err := j.Engine.Prepare(); err != nil {
+		return err
+	}
+	if err := j.until(ctx, j.enter); err != nil {
+		return err
+	}
+	return j.follow(ctx)
+}
+
+// until repeats a step until it succeeds or ctx ends.
+func (j *Joiner) until(ctx context.Context, step func(context.Context) error) error {
+	wait := retry
+	for {
+		err := step(ctx)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		j.Log.Warn("will try again", "in", wait, "error", err)
+		if err := j.Pause(ctx, wait); err != nil {
+			return err
+		}
+		wait = min(2*wait, maxRetry)
+	}
+}
+
+// enter makes the node a member.
+func (j *Joiner) enter(ctx context.Context) error {
+	if !j.Engine.IsControlPlane() {
+		j.Say("joining as a worker")
+		return j.Engine.Work(ctx)
+	}
+	if j.Engine.IsMember() {
+		return nil
+	}
+	for {
+		reachable, serves := j.Cluster.Answers(ctx)
+		switch {
+		case serves:
+			j.Say("joining the control plane")
+			return j.Engine.Join(ctx)
+		case j.Engine.MayBegin() && j.seesMajority(reachable):
+			j.Say("beginning a cluster")
+			return j.Engine.Begin(ctx)
+		}
+		j.Say(fmt.Sprintf("looking for the cluster: %d of %d other control-plane nodes answer", reachable, j.ControlPlanes-1))
+		if err := j.Pause(ctx, retry); err != nil {
+			return err
+		}
+	}
+}
+
+// seesMajority keeps two halves of a control plane from each beginning a
+// cluster: only one half can be the larger one.
+func (j *Joiner) seesMajority(reachable int) bool {
+	return 2*(reachable+1) > j.ControlPlanes
+}
+
+// follow keeps the node's routes right and tells what it is in the cluster.
+func (j *Joiner) follow(ctx context.Context) error {
+	told := ""
+	for {
+		wait := followSoon
+		view, err := j.Cluster.Follow(ctx)
+		stage := ""
+		switch {
+		case err != nil:
+			j.Log.Debug("the cluster does not answer", "error", err)
+			j.Say("waiting for the cluster")
+		case view.Ready:
+			stage, wait = "ready", follow
+			j.Say(fmt.Sprintf("ready, %d of %d nodes are", view.NodesReady, view.Nodes))
+		case view.Registered:
+			stage = "joined"
+			j.Say("joined, not ready yet")
+		default:
+			j.Say("waiting to be known")
+		}
+		if stage != "" && stage != told {
+			if told == "" && stage == "ready" {
+				if err := j.Stage("joined"); err != nil {
+					return err
+				}
+			}
+			told = stage
+			if err := j.Stage(stage); err != nil {
+				return err
+			}
+		}
+		if err := j.Pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package kubeadmd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/picube/picube-build/layers/nodeconf"
+)
+
+// Engine does what joining needs on one node.
+type Engine struct {
+	Node   *nodeconf.Node
+	Config Config
+	Root   string    // "/" on a node
+	Log    io.Writer // what the programs print
+}
+
+// New reads the engine's part of node.yaml; ok says whether it has one.
+func New(n *nodeconf.Node, log io.Writer) (e *Engine, ok bool, err error) {
+	e = &Engine{Node: n, Root: "/", Log: log}
+	ok, err = n.Layer(Section, &e.Config)
+	if ok && err == nil && len(e.Config.ControlPlane) == 0 {
+		err = errors.New("node.yaml: kubernetes: controlPlane: names no node")
+	}
+	return e, ok, err
+}
+
+// Backends are the addresses of the API servers.
+func (e *Engine) Backends() []string {
+	var out []string
+	for _, m := range e.Config.ControlPlane {
+		out = append(out, fmt.Sprintf("%s:%d", m.Address, APIPort))
+	}
+	return out
+}
+
+// MayBegin reports whether the node is the one that begins a new cluster.
+func (e *Engine) MayBegin() bool { return e.Node.Hostname == e.Config.ControlPlane[0].Name }
+
+// IsControlPlane reports whether the node is to run the API.
+func (e *Engine) IsControlPlane() bool {
+	for _, m := range e.Config.ControlPlane {
+		if m.Name == e.Node.Hostname {
+			return true
+		}
+	}
+	return false
+}
+
+// done marks the end of Begin or Join: what came before it may have been cut
+// off anywhere.
+const done = stateDir + "/member"
+
+// IsMember reports whether the node has become a member before.
+func (e *Engine) IsMember() bool {
+	_, err := os.Stat(filepath.Join(e.Root, done))
+	return err == nil
+}
+
+// Prepare writes what the node's programs run with, whatever comes next. It
+// may run at every start.
+func (e *Engine) Prepare() error {
+	server := "https://" + endpoint()
+	node, err := KubeConfig(server, "system:node:"+e.Node.Hostname, AuthorityCertificate, NodeCertificate, NodeKey)
+	if err != nil {
+		return err
+	}
+	proxy, err := e.Config.KubeProxy(e.Node)
+	if err != nil {
+		return err
+	}
+	errs := []error{e.write(nodeConfig, node), e.write(proxyConfig, proxy)}
+	if e.IsControlPlane() {
+		admin, err := KubeConfig(server, "admin", AuthorityCertificate, AdminCertificate, AdminKey)
+		errs = append(errs, err, e.write(AdminConfig, admin))
+		for name, text := range Patches() {
+			errs = append(errs, e.write(path.Join(patchDir, name), []byte(text)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Work makes the node a worker. Its certificate came with the card, so there
+// is nobody to ask: the kubelet registers as soon as an API answers.
+func (e *Engine) Work(ctx context.Context) error {
+	address, err := nodeAddress(e.Node)
+	if err != nil {
+		return err
+	}
+	kubelet, err := e.Config.kubelet()
+	if err != nil {
+		return err
+	}
+	// The certificate from the card outlives it; asking for another one would
+	// be one more thing that a wrong clock can break.
+	kubelet["rotateCertificates"] = false
+	text, err := documents(kubelet)
+	if err != nil {
+		return err
+	}
+	conf, err := KubeConfig("https://"+endpoint(), "system:node:"+e.Node.Hostname, AuthorityCertificate, NodeCertificate, NodeKey)
+	if err != nil {
+		return err
+	}
+	var flags []string
+	for _, a := range args(e.Config.kubeletArgs(e.Node, address)) {
+		flags = append(flags, fmt.Sprintf("--%s=%s", a["name"], a["value"]))
+	}
+	for _, t := range e.Config.Taints {
+		flags = append(flags, "--register-with-taints="+t)
+	}
+	if err := errors.Join(
+		e.write(kubeletConf, conf),
+		e.write(kubeletDefault, []byte("KUBELET_EXTRA_ARGS="+strings.Join(flags, " ")+"\n")),
+		e.write(kubeletConfig, text),
+	); err != nil {
+		return err
+	}
+	if err := e.systemctl(ctx, "start", "kubelet.service", "kube-proxy.service"); err != nil {
+		return err
+	}
+	return e.write(done, nil)
+}
+
+// skipped are phases of kubeadm that this cluster does without: kube-proxy is
+// a unit of every node, there are no bootstrap tokens, and the checks look for
+// what a card is known to have.
+const skipped = "preflight,addon/kube-proxy,bootstrap-token,upload-certs,show-join-command"
+
+// Begin makes a new cluster. Cut off anywhere, it begins again with what is
+// there: kubeadm keeps the authorities and writes the rest anew.
+func (e *Engine) Begin(ctx context.Context) error {
+	config, err := e.Config.Kubeadm(e.Node, false)
+	if err != nil {
+		return err
+	}
+	file := stateDir + "/kubeadm.yaml"
+	if err := e.write(file, config); err != nil {
+		return err
+	}
+	if err := e.run(ctx, "kubeadm", "init", "--config", filepath.Join(e.Root, file), "--skip-phases", skipped, "--ignore-preflight-errors", "all"); err != nil {
+		return err
+	}
+	return e.finish(ctx)
+}
+
+// Join makes the node a further control-plane node of the cluster.
+func (e *Engine) Join(ctx context.Context) error {
+	config, err := e.Config.Kubeadm(e.Node, true)
+	if err != nil {
+		return err
+	}
+	file := stateDir + "/kubeadm.yaml"
+	if err := e.write(file, config); err != nil {
+		return err
+	}
+	if err := e.run(ctx, "kubeadm", "join", "--config", filepath.Join(e.Root, file), "--skip-phases", "preflight", "--ignore-preflight-errors", "all"); err != nil {
+		return err
+	}
+	return e.finish(ctx)
+}
+
+func (e *Engine) finish(ctx context.Context) error {
+	if err := e.systemctl(ctx, "enable", "--now", "kubelet.service", "kube-proxy.service"); err != nil {
+		return err
+	}
+	if err := e.run(ctx, "kubectl", "--kubeconfig", filepath.Join(e.Root, AdminConfig), "apply",
+		"--server-side", "--force-conflicts", "--validate=false", "-f", filepath.Join(e.Root, Manifests)); err != nil {
+		return err
+	}
+	return e.write(done, nil)
+}
+
+func (e *Engine) systemctl(ctx context.Context, args ...string) error {
+	return e.run(ctx, "systemctl", append([]string{"--no-block"}, args...)...)
+}
+
+func (e *Engine) run(ctx context.Context, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	var tail bytes.Buffer
+	cmd.Stdout, cmd.Stderr = e.Log, io.MultiWriter(e.Log, &tail)
+	cmd.Env = append(os.Environ(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "KUBECONFIG=", "HOME=/root")
+	if err := cmd.Run(); err != nil {
+		lines := strings.Split(strings.TrimSpace(tail.String()), "\n")
+		return fmt.Errorf("%s %s: %w: %s", name, args[0], err, lines[len(lines)-1])
+	}
+	return nil
+}
+
+// write replaces a file unless it holds the content already. It may hold a
+// secret's name but no secret, yet nobody but root has to read it.
+func (e *Engine) write(name string, data []byte) error {
+	file := filepath.Join(e.Root, name)
+	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".picube-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Chmod(fs.FileMode(0o600)), tmp.Sync(), tmp.Close()); err != nil {
+		return fmt.Errorf("cannot write %s: %w", name, err)
+	}
+	return os.Rename(tmp.Name(), file)
+}

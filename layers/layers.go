@@ -1,0 +1,36 @@
+// Package layers lists what picube-build can put on a card besides the
+// distribution: one folder per feature, what lies on the card beside what
+// runs on the node.
+package layers
+
+import (
+	"github.com/picube/picube-build/builder"
+	"github.com/picube/picube-build/layers/apt"
+	"github.com/picube/picube-build/layers/boot"
+	"github.com/picube/picube-build/layers/clock"
+	"github.com/picube/picube-build/layers/configure"
+	"github.com/picube/picube-build/layers/grow"
+	"github.com/picube/picube-build/layers/identity"
+	"github.com/picube/picube-build/layers/mdns"
+	"github.com/picube/picube-build/layers/network"
+	"github.com/picube/picube-build/layers/ssh"
+	"github.com/picube/picube-build/layers/status"
+	"github.com/picube/picube-build/layers/users"
+)
+
+// All returns the layers in the order in which they are applied.
+func All() []builder.Layer {
+	return []builder.Layer{
+		boot.Layer{},
+		identity.Layer{},
+		grow.Layer{},
+		configure.Layer{},
+		network.Layer{},
+		mdns.Layer{},
+		clock.Layer{},
+		users.Layer{},
+		ssh.Layer{},
+		apt.Layer{},
+		status.Layer{},
+	}
+}
