@@ -21,7 +21,8 @@ const usage = `usage: picube-node COMMAND
   status [--json]   how this node is
   identity          apply picube/node.yaml of the boot partition
   grow              let the root file system fill the card
-  configure         configure the packages that the build left over`
+  configure         configure the packages that the build left over
+  join              enter the node's cluster and stay in it`
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
@@ -39,6 +40,8 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		return statusd.SetStage("configured")
+	case "join":
+		return join(ctx)
 	case "help", "-h", "--help":
 		fmt.Println(usage)
 		return nil
@@ -83,6 +86,14 @@ func publish(n *nodeconf.Node) error {
 	return os.WriteFile(published, data, 0o644)
 }
 
+func loadPublished() (*nodeconf.Node, error) {
+	data, err := os.ReadFile(published)
+	if err != nil {
+		return nil, err
+	}
+	return nodeconf.Parse(data)
+}
+
 func grow() error {
 	r, err := growd.Grow()
 	if err != nil {
@@ -95,11 +106,7 @@ func grow() error {
 }
 
 func status(args []string) error {
-	data, err := os.ReadFile(published)
-	if err != nil {
-		return err
-	}
-	n, err := nodeconf.Parse(data)
+	n, err := loadPublished()
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/picube/picube-build/layers/cluster/joind"
+	"github.com/picube/picube-build/layers/cluster/proxyd"
+	"github.com/picube/picube-build/layers/kubernetes/kubeadmd"
+	"github.com/picube/picube-build/layers/status/statusd"
+)
+
+// join brings the node into its cluster and keeps it there, with the proxy to
+// the API that everything on the node uses.
+func join(ctx context.Context) error {
+	n, err := loadPublished()
+	if err != nil {
+		return err
+	}
+	engine, ok, err := kubeadmd.New(n, os.Stdout)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return errors.New("node.yaml: names no cluster software")
+	}
+	if err := kubeadmd.DefaultRoute(); err != nil {
+		return err
+	}
+	if err := engine.Masquerade(); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", kubeadmd.ProxyPort))
+	if err != nil {
+		return err
+	}
+	said := ""
+	joiner := joind.Joiner{
+		Engine:        engine,
+		Cluster:       &kubeadmd.Network{Engine: engine, Apply: kubeadmd.Kernel{Engine: engine}.Apply},
+		ControlPlanes: len(engine.Config.ControlPlane),
+		Log:           log,
+		Stage:         statusd.SetStage,
+		Say: func(text string) {
+			if text != said {
+				said = text
+				log.Info(text)
+			}
+		},
+		Pause: pause,
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
+	g.Go(func() error { return joiner.Run(ctx) })
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// withoutTime leaves the time to the journal.
+func withoutTime(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

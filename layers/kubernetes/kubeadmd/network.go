@@ -1,0 +1,214 @@
+package kubeadmd
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/picube/picube-build/layers/cluster/joind"
+)
+
+// maxAnswer bounds what is taken from the API: a node of it is some kilobytes.
+const maxAnswer = 64 << 20
+
+// Network is the cluster's state as one node sees and follows it.
+type Network struct {
+	Engine *Engine
+	// Apply brings the kernel's routes and the pods' network to what the
+	// cluster says.
+	Apply func(Routes) error
+
+	client *http.Client
+}
+
+// Routes are where pods are.
+type Routes struct {
+	Own   netip.Prefix                // of this node's pods; zero until the cluster gave one
+	Nodes map[netip.Prefix]netip.Addr // other nodes' pods, and the way to them
+}
+
+// node is the part of a Node object that matters here (core/v1).
+type node struct {
+	Metadata struct {
+		Name string `json:"name"`
+	} `json:"metadata"`
+	Spec struct {
+		PodCIDR string `json:"podCIDR"`
+	} `json:"spec"`
+	Status struct {
+		Addresses []struct {
+			Type    string `json:"type"`
+			Address string `json:"address"`
+		} `json:"addresses"`
+		Conditions []struct {
+			Type   string `json:"type"`
+			Status string `json:"status"`
+		} `json:"conditions"`
+	} `json:"status"`
+}
+
+func (n node) ready() bool {
+	for _, c := range n.Status.Conditions {
+		if c.Type == "Ready" {
+			return c.Status == "True"
+		}
+	}
+	return false
+}
+
+func (n node) address() (netip.Addr, bool) {
+	for _, a := range n.Status.Addresses {
+		if a.Type == "InternalIP" {
+			addr, err := netip.ParseAddr(a.Address)
+			return addr, err == nil
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// tlsConfig trusts the cluster's authority alone and shows the node's
+// certificate.
+func (e *Engine) tlsConfig() (*tls.Config, error) {
+	ca, err := os.ReadFile(filepath.Join(e.Root, AuthorityCertificate))
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(ca) {
+		return nil, fmt.Errorf("%s: cannot find a certificate in it", AuthorityCertificate)
+	}
+	pair, err := tls.LoadX509KeyPair(filepath.Join(e.Root, NodeCertificate), filepath.Join(e.Root, NodeKey))
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// Answers asks the other control-plane nodes: which of them are on the wire,
+// and whether one serves this cluster, known by its certificate.
+func (n *Network) Answers(ctx context.Context) (reachable int, serves bool) {
+	conf, err := n.Engine.tlsConfig()
+	if err != nil {
+		return 0, false
+	}
+	for _, m := range n.Engine.Config.ControlPlane {
+		if m.Name == n.Engine.Node.Hostname {
+			continue
+		}
+		if onWire(ctx, m.Address) {
+			reachable++
+		}
+		client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
+		resp, err := get(ctx, client, fmt.Sprintf("https://%s:%d/readyz", m.Address, APIPort))
+		serves = serves || err == nil && resp != nil
+	}
+	return reachable, serves
+}
+
+// onWire reports whether something at the address answers at all: a refused
+// connection is an answer too.
+func onWire(ctx context.Context, address string) bool {
+	d := net.Dialer{Timeout: 3 * time.Second}
+	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, "22"))
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+func get(ctx context.Context, client *http.Client, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("%s: %s", url, resp.Status)
+	case len(data) > maxAnswer:
+		return nil, fmt.Errorf("%s: answer is larger than %d bytes", url, maxAnswer)
+	}
+	return data, nil
+}
+
+// Follow reads the cluster's nodes and applies the routes to their pods.
+func (n *Network) Follow(ctx context.Context) (joind.View, error) {
+	if n.client == nil {
+		conf, err := n.Engine.tlsConfig()
+		if err != nil {
+			return joind.View{}, err
+		}
+		n.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: conf}}
+	}
+	data, err := get(ctx, n.client, "https://"+endpoint()+"/api/v1/nodes")
+	if err != nil {
+		return joind.View{}, err
+	}
+	var list struct {
+		Items []node `json:"items"`
+	}
+	if err := json.Unmarshal(data, &list); err != nil {
+		return joind.View{}, fmt.Errorf("nodes: %w", err)
+	}
+	view, routes := read(list.Items, n.Engine.Node.Hostname)
+	return view, n.Apply(routes)
+}
+
+// read takes from a list of nodes what the named one must know.
+func read(nodes []node, own string) (joind.View, Routes) {
+	view := joind.View{Nodes: len(nodes)}
+	routes := Routes{Nodes: map[netip.Prefix]netip.Addr{}}
+	for _, item := range nodes {
+		ready := item.ready()
+		if ready {
+			view.NodesReady++
+		}
+		pods, err := netip.ParsePrefix(item.Spec.PodCIDR)
+		if item.Metadata.Name == own {
+			view.Registered, view.Ready = true, ready
+			if err == nil {
+				routes.Own = pods
+			}
+			continue
+		}
+		if address, ok := item.address(); ok && err == nil {
+			routes.Nodes[pods] = address
+		}
+	}
+	return view, routes
+}
+
+// CNI is the network of a node's pods (CNI specification 1.0): a bridge with
+// addresses from the node's share.
+func CNI(pods netip.Prefix) ([]byte, error) {
+	return json.MarshalIndent(map[string]any{
+		"cniVersion": "1.0.0", "name": "picube",
+		"plugins": []any{
+			map[string]any{
+				"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true, "promiscMode": false,
+				"ipam": map[string]any{
+					"type": "host-local", "ranges": []any{[]any{map[string]any{"subnet": pods.String()}}},
+					"routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
+				},
+			},
+			map[string]any{"type": "portmap", "capabilities": map[string]any{"portMappings": true}},
+		},
+	}, "", "  ")
+}
