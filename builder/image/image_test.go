@@ -6,6 +6,7 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"errors"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -104,11 +105,11 @@ func writeCard(t *testing.T, change func(boot, root *tree.Tree)) *os.File {
 		change(boot, root)
 	}
 	b, r := table.Partitions[0], table.Partitions[1]
-	_, rootErr := ext4.Write(ctx, offset{f, r.Start}, root, ext4.Options{Size: r.Size, Label: "rootfs", Epoch: epoch})
+	_, rootErr := ext4.Write(ctx, io.NewOffsetWriter(f, r.Start), root, ext4.Options{Size: r.Size, Label: "rootfs", Epoch: epoch})
 	err = errors.Join(
 		f.Truncate(table.Size()),
 		table.Write(f),
-		fat.Write(offset{f, b.Start}, boot, fat.Options{Size: b.Size, Label: "bootfs", VolumeID: 1}),
+		fat.Write(io.NewOffsetWriter(f, b.Start), boot, fat.Options{Size: b.Size, Label: "bootfs", VolumeID: 1}),
 		rootErr,
 	)
 	if err != nil {
@@ -116,14 +117,6 @@ func writeCard(t *testing.T, change func(boot, root *tree.Tree)) *os.File {
 	}
 	return f
 }
-
-// offset writes behind the beginning of a file.
-type offset struct {
-	f  *os.File
-	at int64
-}
-
-func (o offset) WriteAt(b []byte, at int64) (int, error) { return o.f.WriteAt(b, o.at+at) }
 
 func check(t *testing.T, f *os.File) []string {
 	t.Helper()

@@ -34,6 +34,9 @@ func (v *variableFlags) add(cmd *cobra.Command) {
 
 // oneBlueprint is the argument check of those verbs.
 func oneBlueprint(cmd *cobra.Command, args []string) error {
+	if err := misspeltVerb(cmd, args); err != nil {
+		return err
+	}
 	switch {
 	case len(args) == 0:
 		return usagef("cannot %s without a blueprint; try: %s blueprints/picube.hcl", verb(cmd), cmd.CommandPath())
@@ -41,6 +44,20 @@ func oneBlueprint(cmd *cobra.Command, args []string) error {
 		return usagef("cannot %s more than one blueprint at a time: %s", verb(cmd), strings.Join(args, " "))
 	}
 	return nil
+}
+
+// misspeltVerb catches `picube-build verfy x.img`, which looks as if verfy were
+// a blueprint.
+func misspeltVerb(cmd *cobra.Command, args []string) error {
+	if cmd.HasParent() || len(args) == 0 {
+		return nil
+	}
+	_, err := os.Stat(args[0])
+	meant := cmd.SuggestionsFor(args[0])
+	if err == nil || len(meant) == 0 {
+		return nil
+	}
+	return usagef("cannot read %s: %w; did you mean the verb %q?", args[0], cause(err), meant[0])
 }
 
 func verb(cmd *cobra.Command) string {

@@ -119,6 +119,7 @@ cube of Raspberry Pis, without privileges, containers or emulators.
 Exit codes: 0 done; 1 failed, or a check found a fault; 2 the command line or
 the blueprint is wrong; 130 interrupted.`
 	root.Version = version()
+	root.SuggestionsMinimumDistance = 2
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	flags := root.PersistentFlags()
