@@ -380,3 +380,6 @@ func (zeros) Read(b []byte) (int, error) {
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errNoSpace }
+
+// Discards reports whether what is written goes nowhere, as to /dev/null.
+func (f *File) Discards() bool { return f.writer == io.Discard }
