@@ -52,7 +52,11 @@ func File(t testing.TB, file string) string {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.Get(mirror() + "/" + file)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, mirror()+"/"+file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +82,7 @@ func File(t testing.TB, file string) string {
 // Field returns a field of a package in an index.
 func Field(t testing.TB, index, name, field string) string {
 	t.Helper()
-	text, err := exec.Command("xz", "-dc", File(t, index)).Output()
+	text, err := exec.CommandContext(t.Context(), "xz", "-dc", File(t, index)).Output()
 	if err != nil {
 		t.Fatalf("%s: %v", index, err)
 	}
@@ -108,7 +112,7 @@ func Kernel(t testing.TB, arch string) string {
 // Unpack puts a package's files into the tree.
 func Unpack(t testing.TB, root *tree.Tree, deb string) {
 	t.Helper()
-	cmd := exec.Command("dpkg-deb", "--fsys-tarfile", deb)
+	cmd := exec.CommandContext(t.Context(), "dpkg-deb", "--fsys-tarfile", deb)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +122,7 @@ func Unpack(t testing.TB, root *tree.Tree, deb string) {
 	}
 	for r := tar.NewReader(out); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
