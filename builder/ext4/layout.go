@@ -288,8 +288,9 @@ type geometry struct {
 // group.
 const maxTableBlocks = 1900
 
+// makeGeometry returns false if that many inodes do not fit.
 func makeGeometry(blocks uint64, inodes uint32) (geometry, bool) {
-	for {
+	for blocks > 0 {
 		g := geometry{blocks: blocks, groups: ceilDiv[uint64](blocks, blocksPerGroup)}
 		g.descBlocks = ceilDiv[uint64](g.groups, descsPerBlock)
 		// Room to grow to 1 TiB or, if that is more, four times the size.
@@ -306,15 +307,14 @@ func makeGeometry(blocks uint64, inodes uint32) (geometry, bool) {
 		// metadata is left out.
 		last := blocks % blocksPerGroup
 		if last > 0 && last < g.superBlocks(g.groups-1)+2+g.tableBlocks+50 {
-			if blocks -= last; blocks == 0 {
-				return g, false
-			}
+			blocks -= last
 			continue
 		}
 		g.journalBlocks = journalBlocks(blocks)
 		g.reserve()
 		return g, true
 	}
+	return geometry{}, false
 }
 
 // journalBlocks is the journal's size as mke2fs chooses it.
