@@ -8,13 +8,17 @@ import (
 )
 
 // arithWord expands the word that holds an arithmetic expression (see
-// adapter) and evaluates it.
-func (in *interp) arithWord(x syntax.ArithmExpr) int64 {
+// adapter) and evaluates it; inside double quotes a quote is a mistake.
+func (in *interp) arithWord(x syntax.ArithmExpr, quoted bool) int64 {
 	w, ok := x.(*syntax.Word)
 	if !ok {
 		in.run.stop(&UnsupportedError{"this arithmetic"})
 	}
-	return in.arithmetic(strings.ReplaceAll(in.document(w), `"`, ""))
+	expr := in.document(w)
+	if !quoted {
+		expr = strings.ReplaceAll(expr, `"`, "")
+	}
+	return in.arithmetic(expr)
 }
 
 // arithmetic evaluates an expression as POSIX describes it (XCU 2.6.4), in 64

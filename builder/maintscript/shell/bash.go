@@ -107,6 +107,8 @@ func (in *interp) bashVariable(name string) (string, bool) {
 		return "/bin/bash", true
 	case "BASHPID":
 		return strconv.Itoa(in.run.current.pid), true
+	case "LINENO":
+		return strconv.Itoa(in.line), true
 	case "EUID", "UID":
 		return "0", true
 	case "FUNCNAME", "BASH_SOURCE":
@@ -265,7 +267,7 @@ func (in *interp) indexText(x syntax.ArithmExpr) string {
 }
 
 func (in *interp) slice(s *syntax.Slice, size int) (lo, hi int) {
-	lo, hi = int(in.arithWord(s.Offset)), size
+	lo, hi = int(in.arithWord(s.Offset, false)), size
 	if lo < 0 {
 		lo += size
 	}
@@ -273,7 +275,7 @@ func (in *interp) slice(s *syntax.Slice, size int) (lo, hi int) {
 		return size, size
 	}
 	if s.Length != nil {
-		n := int(in.arithWord(s.Length))
+		n := int(in.arithWord(s.Length, false))
 		if n < 0 {
 			hi = size + n
 		} else if n < size-lo {
@@ -300,31 +302,31 @@ func (in *interp) replace(r *syntax.Replace, value string) string {
 		return value
 	}
 	var b strings.Builder
-	for i := 0; i <= len(value); i++ {
+	for i := 0; i <= len(value); {
 		in.run.step()
 		if anchorStart && i > 0 {
 			b.WriteString(value[i:])
 			return b.String()
 		}
-		for j := len(value); j >= i; j-- {
-			if anchorEnd && j < len(value) || j == i && pattern != "" && !match(pattern, "") {
+		end := -1
+		for j := len(value); j >= i && (!anchorEnd || j == len(value)); j-- {
+			if (j > i || anchorStart || anchorEnd) && match(pattern, value[i:j]) {
+				end = j
 				break
 			}
-			if !match(pattern, value[i:j]) {
-				continue
-			}
+		}
+		if end >= 0 {
 			b.WriteString(with)
-			if !r.All {
-				return b.String() + value[j:]
+			if !r.All || end == i {
+				return b.String() + value[end:]
 			}
-			if j > i {
-				i = j
-			}
-			break
+			i = end
+			continue
 		}
 		if i < len(value) {
 			b.WriteByte(value[i])
 		}
+		i++
 	}
 	return b.String()
 }
@@ -746,4 +748,30 @@ func (in *interp) matchRegexp(s string, w *syntax.Word) bool {
 	m := re.FindStringSubmatch(s)
 	in.vars["BASH_REMATCH"] = variable{set: true, list: newList(m)}
 	return m != nil
+}
+
+// kinds is type -t.
+func (in *interp) kinds(names []string) int {
+	status := 0
+	for _, name := range names {
+		kind := ""
+		switch {
+		case in.aliases[name] != "":
+			kind = "alias"
+		case keywords[name]:
+			kind = "keyword"
+		case in.funcs[name] != nil:
+			kind = "function"
+		case in.builtin(name) != nil:
+			kind = "builtin"
+		default:
+			if _, missing := in.run.find(in.newProcess(nil, nil), name, in.vars["PATH"].value); missing != 0 {
+				status = 1
+				continue
+			}
+			kind = "file"
+		}
+		fmt.Fprintln(in.stdout(), kind)
+	}
+	return status
 }

@@ -19,7 +19,7 @@ type builtin func(in *interp, args []string, flags int) int
 // stay (POSIX XCU 2.14).
 var specialBuiltins = map[string]bool{
 	".": true, ":": true, "break": true, "continue": true, "eval": true, "exec": true, "exit": true,
-	"export": true, "readonly": true, "return": true, "set": true, "shift": true, "times": true,
+	"export": true, "local": true, "readonly": true, "return": true, "set": true, "shift": true, "times": true,
 	"trap": true, "unset": true,
 }
 
@@ -131,6 +131,9 @@ func returnBuiltin(in *interp, args []string, _ int) int {
 
 func exitBuiltin(in *interp, args []string, _ int) int {
 	status := in.status
+	if in.trapStatus != nil {
+		status = *in.trapStatus
+	}
 	if len(args) > 1 {
 		status = in.number(args[1])
 	}
@@ -182,8 +185,7 @@ func dotBuiltin(in *interp, args []string, flags int) int {
 		in.params = append([]string{in.name}, args[2:]...)
 	}
 	in.run.current.script = args[1]
-	loops, funcLine := in.loops, in.funcLine
-	in.funcLine = 0
+	loops := in.loops
 	in.level++
 	defer func() {
 		in.level--
@@ -192,7 +194,7 @@ func dotBuiltin(in *interp, args []string, flags int) int {
 			in.params = params
 		}
 		in.run.current.script, in.line, in.run.current.line = script, line, line
-		in.loops, in.funcLine = loops, funcLine
+		in.loops = loops
 	}()
 	if in.bash {
 		flags &= tested
@@ -218,7 +220,11 @@ func execBuiltin(in *interp, args []string, _ int) int {
 	if len(args) == 1 {
 		return 0
 	}
-	panic(exitShell{in.external(args[1:], in.vars["PATH"].value)})
+	path := in.vars["PATH"].value
+	if _, status := in.run.find(in.newProcess(nil, nil), args[1], path); status == 0 {
+		delete(in.traps, 0) // nobody is left to run it
+	}
+	panic(exitShell{in.external(args[1:], path)})
 }
 
 func commandBuiltin(in *interp, args []string, flags int) int {
@@ -297,8 +303,11 @@ func (in *interp) describe(name, pathVar string, verbose bool) bool {
 	}
 	p := in.newProcess(nil, nil)
 	file, status := in.run.find(p, name, pathVar)
-	if status == 0 && strings.Contains(name, "/") {
+	if strings.Contains(name, "/") {
 		file = name
+		if _, err := in.stat(name, true); err == nil && !in.bash {
+			status = 0 // dash asks only whether it exists
+		}
 	}
 	if status != 0 {
 		if verbose {
@@ -311,6 +320,9 @@ func (in *interp) describe(name, pathVar string, verbose bool) bool {
 
 func typeBuiltin(in *interp, args []string, _ int) int {
 	status := 0
+	if in.bash && len(args) > 1 && args[1] == "-t" {
+		return in.kinds(args[2:])
+	}
 	for _, name := range args[1:] {
 		if !in.describe(name, in.vars["PATH"].value, true) {
 			status = 127
@@ -978,9 +990,10 @@ func (in *interp) signal(pid, sig int) bool {
 		switch {
 		case sig == 0 || trapped && action == "":
 		case trapped:
-			status := in.status
+			status, outer := in.status, in.trapStatus
+			in.trapStatus = &status
 			in.evalString(action, 0)
-			in.status = status
+			in.status, in.trapStatus = status, outer
 		default:
 			panic(killed{sig})
 		}
@@ -1262,7 +1275,10 @@ func shCommand(_ context.Context, p *Process) int {
 	defer in.files.close()
 	in.name = p.Args[0]
 	script, line := p.run.current.script, p.run.current.line
-	defer func() { p.run.current.script, p.run.current.line = script, line }()
+	defer func() {
+		p.run.shellPID = in.parent
+		p.run.current.script, p.run.current.line = script, line
+	}()
 	return in.process(func() int { return in.main(p) })
 }
 

@@ -17,7 +17,7 @@ func (r *run) exec(ctx context.Context, p *Process) int {
 	r.step()
 	r.enter()
 	defer r.leave()
-	if len(p.Args) == 0 || p.Args[0] == "" {
+	if len(p.Args) == 0 {
 		return 127
 	}
 	dirs, ok := p.Env["PATH"]
@@ -34,6 +34,9 @@ func (r *run) exec(ctx context.Context, p *Process) int {
 // find looks a program up in a PATH, or where its path says; the status is 127
 // if there is none and 126 if it cannot be executed.
 func (r *run) find(p *Process, name, dirs string) (file string, status int) {
+	if name == "" {
+		return "", 127
+	}
 	if strings.Contains(name, "/") {
 		return p.Path(name), r.executable(p, p.Path(name))
 	}
@@ -77,6 +80,9 @@ func (r *run) start(ctx context.Context, p *Process, file string) int {
 	text, err := p.Tree.ReadFile(file)
 	if err != nil {
 		return 126
+	}
+	if strings.Contains(p.Args[0], "/") {
+		file = p.Args[0]
 	}
 	args := append([]string{file}, p.Args[1:]...)
 	return r.interpret(p, file, text, args, interpreter == "bash")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -87,7 +88,7 @@ func (x *expansion) parts(parts []syntax.WordPart, m wordMode) {
 		case *syntax.CmdSubst:
 			x.add(piece{text: x.in.substitute(part), quoted: m.quoted, split: !m.quoted})
 		case *syntax.ArithmExp:
-			n := x.in.arithWord(part.X)
+			n := x.in.arithWord(part.X, m.quoted)
 			x.add(piece{text: fmt.Sprint(n), quoted: m.quoted, split: !m.quoted})
 		case *syntax.ExtGlob:
 			x.extGlob(part)
@@ -252,7 +253,15 @@ func (in *interp) document(w *syntax.Word) string {
 
 // pattern expands a word to a pattern in which backslashes quote.
 func (in *interp) pattern(w *syntax.Word) string {
-	return patternText(in.expand(w, wordMode{pattern: true}))
+	return in.dialect(patternText(in.expand(w, wordMode{pattern: true})))
+}
+
+// dialect makes [^a] a set that holds ^, which is what it is to dash.
+func (in *interp) dialect(pattern string) string {
+	if in.bash {
+		return pattern
+	}
+	return strings.ReplaceAll(pattern, "[^", `[\^`)
 }
 
 func patternText(pieces []piece) string {
@@ -306,8 +315,8 @@ func (in *interp) commandFields(words []*syntax.Word) []string {
 	declares := false
 	for i, w := range words {
 		if i > 0 && declares {
-			if name, _, ok := assignmentWord(w); ok && name {
-				out = append(out, text(in.expand(w, wordMode{assign: true})))
+			if name, value := splitAssignment(w); name != "" {
+				out = append(out, name+"="+in.assigned(value))
 				continue
 			}
 		}
@@ -322,17 +331,23 @@ func (in *interp) commandFields(words []*syntax.Word) []string {
 	return out
 }
 
-// assignmentWord reports whether a word has the form name=….
-func assignmentWord(w *syntax.Word) (isAssign bool, name string, ok bool) {
+// splitAssignment takes a word of the form name=value apart; name is "" if it
+// is none.
+func splitAssignment(w *syntax.Word) (name string, value *syntax.Word) {
 	if len(w.Parts) == 0 {
-		return false, "", false
+		return "", nil
 	}
 	lit, ok := w.Parts[0].(*syntax.Lit)
 	if !ok {
-		return false, "", false
+		return "", nil
 	}
-	name, _, found := strings.Cut(lit.Value, "=")
-	return found && isName(name), name, true
+	name, rest, found := strings.Cut(lit.Value, "=")
+	if !found || !isName(name) {
+		return "", nil
+	}
+	value = &syntax.Word{Parts: slices.Clone(w.Parts)}
+	value.Parts[0] = &syntax.Lit{Value: rest}
+	return name, value
 }
 
 // split does field splitting.
@@ -406,7 +421,7 @@ func (in *interp) appendPaths(out []string, field []piece) []string {
 		special = special || !p.quoted && strings.ContainsAny(p.text, "*?[")
 	}
 	if special && !in.opts['f'] {
-		if pattern := patternText(field); hasMeta(pattern) {
+		if pattern := in.dialect(patternText(field)); hasMeta(pattern) {
 			if found := in.glob(pattern); len(found) > 0 {
 				return append(out, found...)
 			}
@@ -620,12 +635,15 @@ func (x *expansion) list(p *syntax.ParamExp, name string, values []string, m wor
 				x.scalar(p, name, "", set, m)
 				return
 			}
-		default:
-			trimmed := make([]string, len(values))
-			for i, v := range values {
-				trimmed[i] = x.trimmed(p.Exp, v)
+		case syntax.RemSmallPrefix, syntax.RemLargePrefix, syntax.RemSmallSuffix, syntax.RemLargeSuffix:
+			if in.bash {
+				values = x.trimEach(p.Exp, values)
+				break
 			}
-			values = trimmed
+			// dash takes all parameters for one string here.
+			values = strings.Split(x.trimmed(p.Exp, strings.Join(values, "\x00")), "\x00")
+		default:
+			values = x.trimEach(p.Exp, values)
 		}
 	}
 	sep := " "
@@ -636,7 +654,7 @@ func (x *expansion) list(p *syntax.ParamExp, name string, values []string, m wor
 	case m.quoted && name == "*":
 		x.add(piece{text: strings.Join(values, sep), quoted: true})
 		return
-	case !m.keepAll && name == "*":
+	case !m.keepAll && (name == "*" || !in.bash):
 		x.value(strings.Join(values, sep), m)
 		return
 	case !m.keepAll:
@@ -649,6 +667,14 @@ func (x *expansion) list(p *syntax.ParamExp, name string, values []string, m wor
 		}
 		x.value(v, m)
 	}
+}
+
+func (x *expansion) trimEach(e *syntax.Expansion, values []string) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = x.trimmed(e, v)
+	}
+	return out
 }
 
 func (in *interp) readWhole(w *syntax.Word) string {

@@ -24,7 +24,7 @@ type interp struct {
 	params  []string
 	vars    map[string]variable
 	locals  []map[string]variable // what the locals of each function call hide
-	funcs   map[string]*function
+	funcs   map[string]*syntax.Stmt
 	aliases map[string]string
 	traps   map[int]string
 	jobs    map[int]*task
@@ -35,15 +35,14 @@ type interp struct {
 	opts    map[byte]bool
 	shopt   map[string]bool
 
-	pid         int
+	pid, parent int
 	status      int
 	substStatus int // of the last command substitution in this command
 	subshell    bool
 	getopt      int // offset in the argument that getopts is in
-	funcLine    int // where the running function starts
 	level       int // function calls and sourced files, for return
 	loops       int
-	exiting     bool
+	trapStatus  *int // status before the trap that runs, for its exit
 
 	skip      skip // why statements are passed over
 	skipCount int  // loops still to leave
@@ -57,11 +56,6 @@ const (
 	skipContinue
 	skipReturn
 )
-
-type function struct {
-	body *syntax.Stmt
-	line int
-}
 
 // Panics that end a shell process; they are recovered where it began.
 type (
@@ -77,6 +71,7 @@ func (r *run) interpret(p *Process, name string, text []byte, args []string, bas
 	r.current.script = name
 	defer func() {
 		in.files.close()
+		r.shellPID = in.parent
 		r.current.script, r.current.line = script, line
 	}()
 	return in.process(func() int { return in.source(string(text), 0) })
@@ -84,10 +79,13 @@ func (r *run) interpret(p *Process, name string, text []byte, args []string, bas
 
 func (r *run) newInterp(p *Process, bash bool) *interp {
 	in := &interp{
-		run: r, ctx: r.ctx, bash: bash, dir: p.Dir, umask: p.Umask, pid: r.current.pid,
-		vars: make(map[string]variable, len(p.Env)+8), funcs: map[string]*function{}, opts: map[byte]bool{},
+		run: r, ctx: r.ctx, bash: bash, dir: p.Dir, umask: p.Umask, pid: r.nextPID,
+		vars: make(map[string]variable, len(p.Env)+8), funcs: map[string]*syntax.Stmt{}, opts: map[byte]bool{},
 		files: files{},
 	}
+	in.parent = r.shellPID
+	r.shellPID = in.pid
+	r.nextPID++
 	for name, value := range p.Env {
 		if isName(name) {
 			in.vars[name] = variable{value: value, set: true, export: true}
@@ -97,7 +95,7 @@ func (r *run) newInterp(p *Process, bash bool) *interp {
 		v := in.vars[name]
 		in.vars[name] = variable{value: value, set: true, export: v.export}
 	}
-	for name, value := range map[string]string{"PATH": defaultPath, "PWD": p.Dir, "PPID": strconv.Itoa(firstPID - 1)} {
+	for name, value := range map[string]string{"PATH": defaultPath, "PWD": p.Dir, "PPID": strconv.Itoa(in.parent)} {
 		if !in.vars[name].set {
 			in.vars[name] = variable{value: value, set: true, export: name == "PWD"}
 		}
@@ -155,7 +153,7 @@ func (in *interp) process(body func() int) int {
 		for in.traps[0] != "" {
 			action := in.traps[0]
 			delete(in.traps, 0)
-			in.status, in.exiting = status, true
+			in.status, in.trapStatus = status, &status
 			in.skip, in.loops = skipNothing, 0
 			status = in.catchExit(func() int {
 				in.evalString(action, 0)
@@ -335,13 +333,13 @@ func (in *interp) command(st *syntax.Stmt, flags int) (status int, check bool) {
 			return c.stmts(cmd.Stmts, flags)
 		}), true
 	case *syntax.FuncDecl:
-		in.funcs[cmd.Name.Value] = &function{body: cmd.Body, line: int(cmd.Position.Line())}
+		in.funcs[cmd.Name.Value] = cmd.Body
 		return 0, false
 	}
 	undo, err := in.redirect(st.Redirs)
 	defer undo()
 	if err != nil {
-		return 2, false
+		return 2, true
 	}
 	return in.compound(st.Cmd, flags)
 }
@@ -375,11 +373,11 @@ func (in *interp) compound(cmd syntax.Command, flags int) (status int, check boo
 		return in.testClause(cmd), true
 	case *syntax.ArithmCmd:
 		in.run.step()
-		return boolStatus(in.arithWord(cmd.X) != 0), true
+		return boolStatus(in.arithWord(cmd.X, false) != 0), true
 	case *syntax.LetClause:
 		var last int64
 		for _, x := range cmd.Exprs {
-			last = in.arithWord(x)
+			last = in.arithWord(x, false)
 		}
 		return boolStatus(last != 0), true
 	case *syntax.TimeClause:
@@ -543,17 +541,17 @@ func (in *interp) arithLoop(loop *syntax.CStyleLoop, body []*syntax.Stmt, flags 
 	in.loops++
 	defer func() { in.loops-- }()
 	if loop.Init != nil {
-		in.arithWord(loop.Init)
+		in.arithWord(loop.Init, false)
 	}
 	status := 0
-	for loop.Cond == nil || in.arithWord(loop.Cond) != 0 {
+	for loop.Cond == nil || in.arithWord(loop.Cond, false) != 0 {
 		in.run.step()
 		status = in.stmts(body, flags)
 		if in.leaveLoop() {
 			break
 		}
 		if loop.Post != nil {
-			in.arithWord(loop.Post)
+			in.arithWord(loop.Post, false)
 		}
 	}
 	return status
@@ -704,6 +702,9 @@ func (in *interp) simple(st *syntax.Stmt, call *syntax.CallExpr, flags int) int 
 	if name == "exec" && b != nil {
 		for _, a := range assigns {
 			in.assign(a)
+			v := in.vars[a.Name.Value]
+			v.export = true
+			in.vars[a.Name.Value] = v
 		}
 		if len(args) == 1 || len(args) == 2 && args[1] == "--" {
 			keep = true // the redirections of exec stay
@@ -772,15 +773,15 @@ func (in *interp) environ() map[string]string {
 }
 
 // call runs a function.
-func (in *interp) call(f *function, args []string, flags int) int {
+func (in *interp) call(f *syntax.Stmt, args []string, flags int) int {
 	in.run.enter()
-	params, loops, getopt, line := in.params, in.loops, in.getopt, in.funcLine
+	params, loops, getopt := in.params, in.loops, in.getopt
 	name := ""
 	if len(params) > 0 {
 		name = params[0]
 	}
 	in.params = append([]string{name}, args[1:]...)
-	in.loops, in.funcLine = 0, f.line
+	in.loops = 0
 	in.locals = append(in.locals, map[string]variable{})
 	in.level++
 	defer func() {
@@ -788,9 +789,9 @@ func (in *interp) call(f *function, args []string, flags int) int {
 		in.restore(in.locals[len(in.locals)-1])
 		in.locals = in.locals[:len(in.locals)-1]
 		in.level--
-		in.params, in.loops, in.getopt, in.funcLine = params, loops, getopt, line
+		in.params, in.loops, in.getopt = params, loops, getopt
 	}()
-	status := in.stmt(f.body, flags&tested)
+	status := in.stmt(f, flags&tested)
 	if in.skip == skipReturn {
 		in.skip = skipNothing
 	}

@@ -1,8 +1,8 @@
 package shell
 
 import (
-	"bytes"
 	"errors"
+	"slices"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -160,9 +160,13 @@ func (a *adapter) adapt(root syntax.Node, backquotes int) {
 				n.Exprs[i] = a.expression(x, backquotes)
 			}
 			return false
+		case *syntax.Stmt:
+			if !a.bash {
+				numberWords(n)
+			}
 		case *syntax.Redirect:
 			if n.Hdoc != nil {
-				hereDocument(n)
+				a.hereDocument(n)
 				for _, part := range n.Hdoc.Parts {
 					a.quotedDefault(part)
 				}
@@ -262,8 +266,31 @@ func (a *adapter) quotedDefault(part syntax.WordPart) {
 	w.Parts = parts
 }
 
+// numberWords makes the 12 of "echo 12>file" an argument: dash knows only
+// descriptors of one digit.
+func numberWords(st *syntax.Stmt) {
+	for _, r := range st.Redirs {
+		if r.N == nil || len(r.N.Value) < 2 {
+			continue
+		}
+		if st.Cmd == nil {
+			st.Cmd = &syntax.CallExpr{}
+		}
+		call, ok := st.Cmd.(*syntax.CallExpr)
+		if !ok {
+			continue
+		}
+		at := 0
+		for at < len(call.Args) && r.N.Pos().After(call.Args[at].Pos()) {
+			at++
+		}
+		call.Args = slices.Insert(call.Args, at, &syntax.Word{Parts: []syntax.WordPart{r.N}})
+		r.N = nil
+	}
+}
+
 // hereDocument brings a here-document into the form that the evaluator takes.
-func hereDocument(r *syntax.Redirect) {
+func (a *adapter) hereDocument(r *syntax.Redirect) {
 	if r.Op == syntax.DashHdoc {
 		stripTabs(r.Hdoc.Parts)
 	}
@@ -275,10 +302,12 @@ func hereDocument(r *syntax.Redirect) {
 	if !quoted {
 		return
 	}
-	var b bytes.Buffer
+	var b strings.Builder
 	for _, part := range r.Hdoc.Parts {
 		if lit, ok := part.(*syntax.Lit); ok {
 			b.WriteString(lit.Value)
+		} else { // the parser takes E"O"F for an unquoted delimiter
+			b.WriteString(a.text[part.Pos().Offset():part.End().Offset()])
 		}
 	}
 	r.Hdoc.Parts = []syntax.WordPart{&syntax.SglQuoted{Value: b.String()}}

@@ -122,6 +122,9 @@ func printfBuiltin(in *interp, args []string, _ int) int {
 		in.fatalf("printf: usage: printf format [arg ...]")
 	}
 	out, status := sprintf(args[1], args[2:], func(format string, a ...any) { in.errorf("printf: "+format, a...) })
+	if status == badDirective && in.bash {
+		status = 1
+	}
 	if s := in.write("printf", out); s != 0 {
 		return s
 	}
@@ -139,7 +142,7 @@ func Printf(_ context.Context, p *Process) int {
 	if _, err := io.WriteString(p.Stdout, out); err != nil {
 		return 1
 	}
-	return status
+	return min(status, 1)
 }
 
 // sprintf formats as printf(1) does, using the format again as long as
@@ -153,6 +156,9 @@ func sprintf(format string, args []string, warn func(string, ...any)) (out strin
 		}
 	}
 }
+
+// badDirective is dash's status for a format it does not know.
+const badDirective = 2
 
 // maxPrintf bounds what one printf makes, whatever the widths ask for.
 const maxPrintf = 4 << 20
@@ -279,6 +285,7 @@ func (f *formatter) conversion(c byte, spec, flags string, width, precision int,
 		return stop
 	default:
 		f.fail("%s: invalid directive", spec+string(c))
+		f.status = badDirective
 		return true
 	}
 	return false

@@ -13,17 +13,18 @@ import (
 // for a pipe or another task. That makes a run deterministic and lets all
 // tasks share the tree without locks.
 type run struct {
-	shell   *Shell
-	ctx     context.Context
-	current *task
-	tasks   map[*task]struct{} // alive
-	ready   []*task            // could go on, longest wait first
-	exited  []*task            // wait for another task's end
-	nextPID int
-	steps   int
-	written int64
-	depth   int
-	err     error // why everything is to end
+	shell    *Shell
+	ctx      context.Context
+	current  *task
+	tasks    map[*task]struct{} // alive
+	ready    []*task            // could go on, longest wait first
+	exited   []*task            // wait for another task's end
+	nextPID  int
+	shellPID int // of the shell whose script runs
+	steps    int
+	written  int64
+	depth    int
+	err      error // why everything is to end
 }
 
 // task is a process with a goroutine of its own: the script itself, a
@@ -47,7 +48,7 @@ type (
 )
 
 func newRun(ctx context.Context, s *Shell) *run {
-	r := &run{shell: s, ctx: ctx, tasks: map[*task]struct{}{}, nextPID: firstPID}
+	r := &run{shell: s, ctx: ctx, tasks: map[*task]struct{}{}, nextPID: firstPID, shellPID: firstPID - 1}
 	r.current = r.newTask()
 	return r
 }

@@ -13,6 +13,7 @@ func testBuiltin(in *interp, args []string, _ int) int {
 		stat: in.stat,
 		tty:  func(string) bool { return false },
 		bash: in.bash,
+		gnu:  in.bash,
 	}
 	t.isSet = func(name string) bool {
 		if !in.bash || name == "" {
@@ -39,7 +40,7 @@ func testBuiltin(in *interp, args []string, _ int) int {
 
 // Test is test(1) and [ for those who call them as programs.
 func Test(_ context.Context, p *Process) int {
-	t := &tester{tty: func(string) bool { return false }}
+	t := &tester{tty: func(string) bool { return false }, gnu: true}
 	t.stat = func(name string, follow bool) (*tree.Inode, error) {
 		if follow {
 			return p.Stat(name)
@@ -63,6 +64,7 @@ type tester struct {
 	isSet  func(name string) bool
 	option func(name string) bool
 	bash   bool
+	gnu    bool // knows ==
 	args   []string
 	pos    int
 	err    string
@@ -90,7 +92,7 @@ func (t *tester) run(args []string) (result bool, err string) {
 				return (a[1] == "") != negate, ""
 			}
 		case 3:
-			if isBinary(a[1]) {
+			if t.isBinary(a[1]) {
 				r := t.binary(a[1], a[0], a[2])
 				return r != negate, t.err
 			}
@@ -166,7 +168,7 @@ func (t *tester) not() bool {
 	}
 	defer func() { t.depth-- }()
 	if op, ok := t.peek(0); ok && op == "!" {
-		if next, ok := t.peek(1); !ok || !isBinary(next) {
+		if next, ok := t.peek(1); !ok || !t.isBinary(next) {
 			t.pos++
 			return !t.not()
 		}
@@ -179,7 +181,7 @@ func (t *tester) primary() bool {
 	if !ok {
 		return t.fail("argument expected")
 	}
-	if op, ok := t.peek(1); ok && isBinary(op) {
+	if op, ok := t.peek(1); ok && t.isBinary(op) {
 		if right, ok := t.peek(2); ok {
 			t.pos += 3
 			return t.binary(op, a, right)
@@ -219,9 +221,11 @@ func (t *tester) isUnary(op string) bool {
 	return strings.IndexByte("bcdefghkLnprsStuwxzOG", op[1]) >= 0 || t.bash && (op[1] == 'v' || op[1] == 'a' || op[1] == 'o')
 }
 
-func isBinary(op string) bool {
+func (t *tester) isBinary(op string) bool {
 	switch op {
-	case "=", "==", "!=", "<", ">", "-eq", "-ne", "-gt", "-ge", "-lt", "-le", "-nt", "-ot", "-ef", "-a", "-o":
+	case "==":
+		return t.gnu
+	case "=", "!=", "<", ">", "-eq", "-ne", "-gt", "-ge", "-lt", "-le", "-nt", "-ot", "-ef", "-a", "-o":
 		return true
 	}
 	return false

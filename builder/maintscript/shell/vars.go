@@ -224,15 +224,6 @@ func (in *interp) lookup(name string) (string, bool) {
 		return strconv.Itoa(in.lastJob), true
 	case "-":
 		return in.flagString(), true
-	case "LINENO":
-		if v, ok := in.vars[name]; ok {
-			return v.value, v.set
-		}
-		line := in.line
-		if in.funcLine > 0 && !in.bash {
-			line -= in.funcLine - 1
-		}
-		return strconv.Itoa(line), true
 	}
 	if in.bash {
 		if value, ok := in.bashVariable(name); ok {
