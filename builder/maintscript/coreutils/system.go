@@ -440,9 +440,13 @@ func df(_ context.Context, p *shell.Process) int {
 func which(_ context.Context, p *shell.Process) int {
 	opts, args := parse(p, "as")
 	status := 0
+	pathVar, ok := p.Env["PATH"]
+	if !ok {
+		pathVar = shell.DefaultPath
+	}
 	for _, a := range args {
 		found := false
-		dirs := strings.Split(p.Env["PATH"], ":")
+		dirs := strings.Split(pathVar, ":")
 		if strings.Contains(a, "/") {
 			dirs = []string{""}
 		}

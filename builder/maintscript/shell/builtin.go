@@ -240,7 +240,7 @@ func commandBuiltin(in *interp, args []string, flags int) int {
 			case 'v', 'V':
 				verbose = c
 			case 'p':
-				path = defaultPath
+				path = DefaultPath
 			default:
 				in.fatalf("command: Illegal option -%c", c)
 			}

@@ -44,14 +44,10 @@ func differential(t *testing.T, program, table string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile(table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, entry := range strings.Split("\n"+string(data), "\n### ")[1:] {
-		name, text, _ := strings.Cut(entry, "\n")
-		t.Run(name, func(t *testing.T) {
+	for _, s := range snippets(t, table) {
+		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
+			text := s.text
 			want := runReal(t, real, text)
 			got := runOurs(t, program, text)
 			if got.status != want.status || got.stdout != want.stdout || (got.stderr == "") != (want.stderr == "") {
@@ -77,6 +73,22 @@ func differential(t *testing.T, program, table string) {
 			}
 		})
 	}
+}
+
+type snippet struct{ name, text string }
+
+// snippets reads a table: each snippet follows a line "### name".
+func snippets(t testing.TB, table string) []snippet {
+	data, err := os.ReadFile(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []snippet
+	for _, entry := range strings.Split("\n"+string(data), "\n### ")[1:] {
+		name, text, _ := strings.Cut(entry, "\n")
+		list = append(list, snippet{name, text})
+	}
+	return list
 }
 
 func runReal(t *testing.T, program, text string) outcome {

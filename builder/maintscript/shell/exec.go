@@ -10,7 +10,8 @@ import (
 	"github.com/picube/picube-build/builder/tree"
 )
 
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// DefaultPath is the PATH of a process that was given none.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // exec runs the program that p.Args names, in a process of its own.
 func (r *run) exec(ctx context.Context, p *Process) int {
@@ -22,7 +23,7 @@ func (r *run) exec(ctx context.Context, p *Process) int {
 	}
 	dirs, ok := p.Env["PATH"]
 	if !ok {
-		dirs = defaultPath
+		dirs = DefaultPath
 	}
 	prog, status := r.find(p, p.Args[0], dirs)
 	if status != 0 {

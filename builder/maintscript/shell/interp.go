@@ -2,6 +2,7 @@ package shell
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -95,7 +96,7 @@ func (r *run) newInterp(p *Process, bash bool) *interp {
 		v := in.vars[name]
 		in.vars[name] = variable{value: value, set: true, export: v.export}
 	}
-	for name, value := range map[string]string{"PATH": defaultPath, "PWD": p.Dir, "PPID": strconv.Itoa(in.parent)} {
+	for name, value := range map[string]string{"PATH": DefaultPath, "PWD": p.Dir, "PPID": strconv.Itoa(in.parent)} {
 		if !in.vars[name].set {
 			in.vars[name] = variable{value: value, set: true, export: name == "PWD"}
 		}
@@ -266,6 +267,10 @@ func (in *interp) evalString(text string, flags int) int {
 // syntaxError stops the script: whether the shell would reject it too is not
 // for us to guess.
 func (in *interp) syntaxError(err error) {
+	var parseErr syntax.ParseError
+	if errors.As(err, &parseErr) && parseErr.Pos.Line() > 0 {
+		in.run.current.line = int(parseErr.Pos.Line())
+	}
 	in.run.stop(fmt.Errorf("cannot parse: %w", err))
 }
 
