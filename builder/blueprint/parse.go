@@ -127,10 +127,6 @@ func (p *parser) errorf(r hcl.Range, summary, format string, args ...any) {
 	p.add(&hcl.Diagnostic{Severity: hcl.DiagError, Summary: summary, Detail: fmt.Sprintf(format, args...), Subject: &r})
 }
 
-func (p *parser) warnf(r hcl.Range, summary, format string, args ...any) {
-	p.add(&hcl.Diagnostic{Severity: hcl.DiagWarning, Summary: summary, Detail: fmt.Sprintf(format, args...), Subject: &r})
-}
-
 // context is what expressions see, with extra names beside var and local.
 func (p *parser) context(extra map[string]cty.Value) *hcl.EvalContext {
 	ctx := &hcl.EvalContext{Variables: map[string]cty.Value{}, Functions: p.funcs}

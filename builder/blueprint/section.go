@@ -239,18 +239,17 @@ func (s *section) table(name string, dst *map[string]string) bool {
 }
 
 // choice reads a text that must be one of a few.
-func (s *section) choice(name string, dst *string, choices ...string) bool {
+func (s *section) choice(name string, dst *string, choices ...string) {
 	var given string
 	if !s.text(name, &given) {
-		return false
+		return
 	}
 	if !slices.Contains(choices, given) {
 		s.errorf(s.at(name), "Unknown "+strings.ReplaceAll(name, "_", " "), "%q can't be %q.%s Choose from: %s.",
 			name, given, didYouMean(given, choices), strings.Join(choices, ", "))
-		return false
+		return
 	}
 	*dst = given
-	return true
 }
 
 func (s *section) prefix(name string, dst *netip.Prefix) bool {
