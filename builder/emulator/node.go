@@ -91,6 +91,7 @@ const (
 	connectLimit = 60 * time.Second // for QEMU to come up and connect
 	waitDelay    = 5 * time.Second  // for the pipes of a QEMU that is dead
 	afterDeath   = time.Second      // for the rest of a panic's text
+	buttonLimit  = 10 * time.Second // to say something more once the power button is pressed, on a quick host
 )
 
 func newNode(e *Emulator, card Card, number int) *Node {
@@ -210,7 +211,8 @@ func (n *Node) PullPlug() {
 }
 
 // Shutdown presses the power button and waits until the node is off. If ctx
-// ends first, or the board has no such button, the plug is pulled.
+// ends first, or the board has no such button, or nobody there heeds it, the
+// plug is pulled.
 func (n *Node) Shutdown(ctx context.Context) error {
 	defer n.PullPlug()
 	n.mu.Lock()
@@ -225,11 +227,19 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	if err := r.qmp.run("system_powerdown", nil); err != nil {
 		return fmt.Errorf("node %s: %w", n.card.Name, err)
 	}
-	select {
-	case <-r.done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("node %s: cannot wait longer for it to shut down: %w", n.card.Name, ctx.Err())
+	for {
+		_, _, _, said := n.console.since(1 << 62)
+		heed := time.NewTimer(time.Duration(float64(buttonLimit) * n.e.Pace()))
+		select {
+		case <-r.done:
+			return nil
+		case <-said:
+			heed.Stop()
+		case <-heed.C:
+			return fmt.Errorf("node %s: cannot shut it down: it does not heed the power button", n.card.Name)
+		case <-ctx.Done():
+			return fmt.Errorf("node %s: cannot wait longer for it to shut down: %w", n.card.Name, ctx.Err())
+		}
 	}
 }
 

@@ -47,7 +47,8 @@ const (
 
 // Show starts cards, shows how they come up and, when Until is reached, the
 // times they took. It returns an error if one of them fails. When ctx ends
-// the machines are shut down; in any case nothing is left of them.
+// (Ctrl-C) the machines are shut down as a person would do it; when Until is
+// reached they just end. In any case nothing is left of them.
 func Show(ctx context.Context, c Config, o Options) error {
 	if len(o.Cards) == 0 {
 		return errors.New("emulator: cannot start without cards")
@@ -65,11 +66,11 @@ func Show(ctx context.Context, c Config, o Options) error {
 	err = show(ctx, e, d, o)
 	d.close()
 	switch {
-	case err == nil || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
-		d.note("shutting down")
+	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		d.note("shutting the nodes down; once more to pull their plugs")
 		err = nil
 		shutdown(e, o.Hurry)
-	case o.Save != "":
+	case err != nil && o.Save != "":
 		saved, saveErr := e.Save(o.Save)
 		err = errors.Join(err, saveErr)
 		if len(saved) > 0 {
