@@ -21,7 +21,7 @@ var importRules = []struct{ pkg, may string }{
 	// Leaves.
 	{`builder/(blueprint|tree|report|disk|clone|secrets|source|strbuf|gomodule|program|debian/(control|version))`, ``},
 	{`builder/plan`, `builder/blueprint`},
-	{`builder/(ext4|fat|depmod|judge|ldcache|certhash|containerd|dropin|debian/deb|maintscript/shell)`, `builder/tree`},
+	{`builder/(ext4|fat|depmod|ldcache|certhash|containerd|dropin|debian/deb|maintscript/shell)`, `builder/tree`},
 	{`builder/lock`, `builder/plan`},
 	{`builder/(emulator.*|image)`, `builder/.*|firmware|layers/nodeconf`},
 	{`builder/.*`, `builder/.*`},
