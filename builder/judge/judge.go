@@ -225,34 +225,36 @@ type Rule struct {
 	Pattern string // path.Match per component; a last component "**" takes all below
 	Kinds   []Kind
 	Reason  string
-	Line    int
+	Place   string // "minimal.txt:3"
 }
 
 // ParseRules reads a list of accepted differences, one a line:
 //
 //	/etc/machine-id content,missing made anew on each card's first boot
 //
-// Empty lines and lines that start with "#" are skipped.
-func ParseRules(text string) ([]Rule, error) {
+// Empty lines and lines that start with "#" are skipped. The file's name goes
+// into messages.
+func ParseRules(file, text string) ([]Rule, error) {
 	var rules []Rule
 	number := 0
 	for line := range strings.Lines(text) {
 		number++
+		place := fmt.Sprintf("%s:%d", file, number)
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
 			continue
 		}
 		fields := strings.Fields(line)
 		if len(fields) < 3 {
-			return nil, fmt.Errorf("line %d: cannot read it: want a path, kinds and a reason", number)
+			return nil, fmt.Errorf("%s: cannot read it: want a path, kinds and a reason", place)
 		}
-		rule := Rule{Pattern: fields[0], Reason: strings.Join(fields[2:], " "), Line: number}
+		rule := Rule{Pattern: fields[0], Reason: strings.Join(fields[2:], " "), Place: place}
 		if _, err := path.Match(rule.Pattern, ""); err != nil || !strings.HasPrefix(rule.Pattern, "/") {
-			return nil, fmt.Errorf("line %d: cannot use %q as a pattern of absolute paths", number, rule.Pattern)
+			return nil, fmt.Errorf("%s: cannot use %q as a pattern of absolute paths", place, rule.Pattern)
 		}
 		for kind := range strings.SplitSeq(fields[1], ",") {
 			if !slices.Contains(kinds, Kind(kind)) {
-				return nil, fmt.Errorf("line %d: cannot accept the unknown kind %q", number, kind)
+				return nil, fmt.Errorf("%s: cannot accept the unknown kind %q", place, kind)
 			}
 			rule.Kinds = append(rule.Kinds, Kind(kind))
 		}
@@ -312,7 +314,7 @@ func Judge(differences []Difference, entries int, rules []Rule) Verdict {
 	for i, rule := range rules {
 		for _, kind := range rule.Kinds {
 			if !used[use{i, kind}] {
-				v.Unused = append(v.Unused, fmt.Sprintf("line %d: %s %s: no such difference any more", rule.Line, rule.Pattern, kind))
+				v.Unused = append(v.Unused, fmt.Sprintf("%s: %s %s: no such difference any more", rule.Place, rule.Pattern, kind))
 			}
 		}
 	}

@@ -64,7 +64,7 @@ func TestCompare(t *testing.T) {
 			return s.Symlink("/lib/systemd/system/ssh.service", p)
 		}, []string{"/etc/systemd/system/multi-user.target.wants/ssh.service target: /lib/systemd/system/ssh.service, really /usr/lib/systemd/system/ssh.service"}},
 		"text": {func(s *tree.Tree) error { return s.WriteFile("/etc/passwd", []byte("root:x:0:0\nother:x:1:1\n"), 0) },
-			[]string{"/etc/passwd content: line 2\n    - daemon:x:1:1\n    + other:x:1:1"}},
+			[]string{"/etc/passwd content: @@ -1,2 +1,2 @@\n    -daemon:x:1:1\n    +other:x:1:1"}},
 		"bytes": {func(s *tree.Tree) error { return s.WriteFile("/etc/binary", []byte{0, 1, 9, 3, 4}, 0) },
 			[]string{"/etc/binary content: 5 bytes, really 4, from byte 2 on", "/etc/same content: 5 bytes, really 4, from byte 2 on"}},
 		"hard link": {func(s *tree.Tree) error {
@@ -87,9 +87,9 @@ func TestCompare(t *testing.T) {
 		}},
 		"status in another order": {func(s *tree.Tree) error {
 			return s.WriteFile("/var/lib/dpkg/status", []byte("Package: b\nStatus: install ok installed\n\nPackage: a\nStatus: install ok installed\nVersion: 1\n"), 0)
-		}, []string{"/var/lib/dpkg/status content: the same packages in another order or layout, line 1\n" +
-			"    - Package: a\n    - Status: install ok installed\n    - Version: 1\n    - \n    - Package: b\n    - Status: install ok installed\n" +
-			"    + Package: b\n    + Status: install ok installed\n    + \n    + Package: a\n    + Status: install ok installed\n    + Version: 1"}},
+		}, []string{"/var/lib/dpkg/status content: the same packages in another order or layout, @@ -1,6 +1,6 @@\n" +
+			"    +Package: b\n    +Status: install ok installed\n    +\n" +
+			"    -\n    -Package: b\n    -Status: install ok installed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ours := sample(t)
@@ -115,7 +115,7 @@ func TestCompare(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	rules, err := ParseRules(`
+	rules, err := ParseRules("a.txt", `
 # what the first boot makes
 /etc/machine-id content,missing   made anew
 /var/log/** extra  a log
@@ -135,8 +135,8 @@ func TestJudge(t *testing.T) {
 /var/log extra: d
 /etc/machine-id mode: b
 /etc/x/y.conf content: c
-line 3: /etc/machine-id missing: no such difference any more
-line 5: /etc/*.conf content: no such difference any more
+a.txt:3: /etc/machine-id missing: no such difference any more
+a.txt:5: /etc/*.conf content: no such difference any more
 `
 	if diff := cmp.Diff(want, v.String()); diff != "" {
 		t.Error(diff)
@@ -151,12 +151,12 @@ line 5: /etc/*.conf content: no such difference any more
 
 func TestParseRulesErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"/etc/x content":            "line 1: cannot read it",
-		"\n/etc/[ content reason":   "line 2: cannot use",
-		"etc/x content reason":      "line 1: cannot use",
-		"/etc/x content,sum reason": `line 1: cannot accept the unknown kind "sum"`,
+		"/etc/x content":            "a.txt:1: cannot read it",
+		"\n/etc/[ content reason":   "a.txt:2: cannot use",
+		"etc/x content reason":      "a.txt:1: cannot use",
+		"/etc/x content,sum reason": `a.txt:1: cannot accept the unknown kind "sum"`,
 	} {
-		if _, err := ParseRules(text); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := ParseRules("a.txt", text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v", text, err)
 		}
 	}

@@ -6,12 +6,15 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/rogpeppe/go-internal/diff"
+
 	"github.com/picube/picube-build/builder/debian/control"
 )
 
 const statusPath = "/var/lib/dpkg/status"
 
-// diffText says in a few lines how two contents differ: "-" is the real one.
+// diffText says in a few lines how two contents differ: "-" is the real one,
+// "@@" tells the lines.
 func diffText(real, ours []byte) string {
 	if !isText(real) || !isText(ours) {
 		at := 0
@@ -20,38 +23,34 @@ func diffText(real, ours []byte) string {
 		}
 		return fmt.Sprintf("%d bytes, really %d, from byte %d on", len(ours), len(real), at)
 	}
-	a, b := strings.Split(string(real), "\n"), strings.Split(string(ours), "\n")
-	begin := 0
-	for begin < min(len(a), len(b)) && a[begin] == b[begin] {
-		begin++
-	}
-	end := 0
-	for end < min(len(a), len(b))-begin && a[len(a)-1-end] == b[len(b)-1-end] {
-		end++
-	}
+	const most, widest = 16, 160
 	var out strings.Builder
-	fmt.Fprintf(&out, "line %d", begin+1)
-	sign(&out, "-", a[begin:len(a)-end])
-	sign(&out, "+", b[begin:len(b)-end])
+	lines := 0
+	for line := range strings.Lines(string(diff.Diff("real", real, "ours", ours))) {
+		line = strings.TrimSuffix(line, "\n")
+		place := strings.HasPrefix(line, "@@")
+		change := strings.HasPrefix(line, "-") || strings.HasPrefix(line, "+")
+		if !place && !change || strings.HasPrefix(line, "--- real") || strings.HasPrefix(line, "+++ ours") {
+			continue
+		}
+		if lines++; lines > most {
+			continue
+		}
+		if len(line) > widest {
+			line = strings.ToValidUTF8(line[:widest], "") + " …"
+		}
+		if out.Len() > 0 {
+			out.WriteString("\n    ")
+		}
+		out.WriteString(line)
+	}
+	if lines > most {
+		fmt.Fprintf(&out, "\n    (%d more lines)", lines-most)
+	}
 	return out.String()
 }
 
 func isText(b []byte) bool { return utf8.Valid(b) && bytes.IndexByte(b, 0) < 0 }
-
-// sign writes lines behind a sign, not more than a reader wants.
-func sign(out *strings.Builder, sign string, lines []string) {
-	const most, widest = 8, 160
-	for i, line := range lines {
-		if i == most {
-			fmt.Fprintf(out, "\n    %s (%d more lines)", sign, len(lines)-most)
-			return
-		}
-		if len(line) > widest {
-			line = line[:widest] + " …"
-		}
-		fmt.Fprintf(out, "\n    %s %s", sign, line)
-	}
-}
 
 // status compares dpkg's database field by field.
 func (c *comparison) status(real, ours string) {

@@ -1,0 +1,137 @@
+//go:build judge
+
+package judge
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/picube/picube-build/builder/maintscript"
+	"github.com/picube/picube-build/builder/tree"
+)
+
+// lists are the package lists in testdata, and which of their packages the
+// engine may leave to the first boot.
+var lists = []struct {
+	name string
+	left []string
+}{
+	{"minimal", nil},
+	{"picube", nil},
+	{"broad", []string{"postgresql-17"}},
+}
+
+// TestLists builds each list with dpkg and with our engine and compares.
+func TestLists(t *testing.T) {
+	debs := *debDir
+	if debs == "" {
+		debs = cacheDir(t, "debs")
+	}
+	for _, list := range lists {
+		if *onlyList != "" && *onlyList != list.name {
+			continue
+		}
+		t.Run(list.name, func(t *testing.T) {
+			real := openTruth(t, makeTruth(t, list.name, debs))
+			archives := openPackages(t, real, debs)
+			ours := tree.New(epoch)
+			result, err := maintscript.Configure(context.Background(), ours, archives, maintscript.Options{
+				Arch:    "amd64",
+				Debconf: answers(readList(t, list.name+".debconf")),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b strings.Builder
+			for _, p := range result.Unfinished() {
+				fmt.Fprintf(&b, "package %s is left %s: %v\n", p.Name, p.Status, p.Why)
+				if !slices.Contains(list.left, p.Name) {
+					t.Errorf("package %s is left %s: %v", p.Name, p.Status, p.Why)
+				}
+			}
+			for _, s := range result.Skipped {
+				fmt.Fprintf(&b, "skipped %s: %s\n", s.Program, s.Why)
+			}
+			var rules []Rule
+			for _, file := range []string{"common.txt", list.name + ".txt"} {
+				r, err := ParseRules(file, readList(t, "../accepted/"+file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				rules = append(rules, r...)
+			}
+			v := compare(t, real, ours, rules)
+			t.Logf("%d packages, %d entries, %d accepted differences", len(archives), v.Entries, len(v.Accepted))
+			if !v.OK() {
+				t.Error(v)
+			}
+			if *report != "" {
+				file := filepath.Join(*report, "judge-"+list.name+".txt")
+				if err := os.WriteFile(file, []byte(b.String()+v.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if v.OK() {
+				testMutations(t, real, ours, rules)
+			}
+		})
+	}
+}
+
+// answers makes Configure's option of what debconf-set-selections(1) takes.
+func answers(text string) map[string]string {
+	out := map[string]string{}
+	for line := range strings.Lines(text) {
+		if fields := strings.SplitN(strings.TrimSpace(line), " ", 4); len(fields) == 4 {
+			out[fields[1]] = fields[3]
+		}
+	}
+	return out
+}
+
+func compare(t *testing.T, real, ours *tree.Tree, rules []Rule) Verdict {
+	t.Helper()
+	differences, entries, err := Compare(real, ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Judge(differences, entries, rules)
+}
+
+// testMutations shows that the judge fails over one wrong mode, owner or unit
+// link, and that it names the path.
+func testMutations(t *testing.T, real, ours *tree.Tree, rules []Rule) {
+	unit := ""
+	for p, n := range ours.Below("/etc/systemd/system") {
+		if n.IsSymlink() && strings.HasSuffix(path.Dir(p), ".wants") {
+			unit = p
+			break
+		}
+	}
+	for _, m := range []struct {
+		path   string
+		kind   Kind
+		change func(p string) error
+	}{
+		{"/usr/bin/passwd", Mode, func(p string) error { return ours.Chmod(p, 0o755) }},
+		{"/etc/shadow", Owner, func(p string) error { return ours.Chown(p, 0, 0) }},
+		{unit, Missing, ours.Remove},
+		{"/etc/passwd", Content, func(p string) error { return ours.WriteFile(p, []byte("root:x:0:0::/:/bin/sh\n"), 0o644) }},
+	} {
+		mark := ours.Mark()
+		if err := m.change(m.path); err != nil {
+			t.Fatal(err)
+		}
+		v := compare(t, real, ours, rules)
+		ours.Rollback(mark)
+		if len(v.Rejected) != 1 || v.Rejected[0].Path != m.path || v.Rejected[0].Kind != m.kind {
+			t.Errorf("changed the %s of %s, the judge said %v", m.kind, m.path, v)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+//go:build judge
+
+package judge
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/picube/picube-build/builder/debian/deb"
+	"github.com/picube/picube-build/builder/debian/dpkg"
+	"github.com/picube/picube-build/builder/tree"
+)
+
+var (
+	truthDir = flag.String("truth", "", "folder with LIST.tar of an earlier run, instead of running mmdebstrap")
+	debDir   = flag.String("debs", "", "folder of .debs as apt keeps them")
+	mirror   = flag.String("mirror", "http://ftp.debian.org", "where debian and debian-security are")
+	onlyList = flag.String("only", "", "judge only this list")
+	report   = flag.String("report", "", "folder to leave LIST.txt with all differences in")
+)
+
+const epoch = 1793491200 // any fixed time
+
+// cacheDir returns a folder that outlives the test.
+func cacheDir(t *testing.T, name string) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "picube-test", name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func readList(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile("testdata/" + name)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// makeTruth installs a list with mmdebstrap and returns the archive.
+func makeTruth(t *testing.T, list, debs string) string {
+	t.Helper()
+	if *truthDir != "" {
+		return filepath.Join(*truthDir, list+".tar")
+	}
+	archive := filepath.Join(t.TempDir(), list+".tar")
+	args := []string{
+		"--variant=required", "--architectures=amd64", "--format=tar",
+		"--include=" + strings.Join(strings.Fields(readList(t, list+".packages")), ","),
+		// The .debs stay until the hook below has taken them out.
+		"--skip=essential/unlink,download/empty",
+		"--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives",
+		"--setup-hook=sync-in " + debs + " /var/cache/apt/archives",
+		"--customize-hook=sync-out /var/cache/apt/archives " + debs,
+	}
+	if answers := readList(t, list+".debconf"); answers != "" {
+		args = append(args, "--essential-hook=upload testdata/"+list+".debconf /tmp/debconf",
+			`--essential-hook=chroot "$1" debconf-set-selections /tmp/debconf; rm "$1"/tmp/debconf`)
+	}
+	args = append(args, "trixie", archive,
+		"deb "+*mirror+"/debian trixie main contrib non-free-firmware",
+		"deb "+*mirror+"/debian-security trixie-security main contrib non-free-firmware")
+	cmd := exec.Command("mmdebstrap", args...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("mmdebstrap: %v\n%s", err, out)
+	}
+	return archive
+}
+
+func openTruth(t *testing.T, archive string) *tree.Tree {
+	t.Helper()
+	f, err := os.Open(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	real, err := ReadTar(f, info.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return real
+}
+
+// openPackages opens the very versions that the real tree holds.
+func openPackages(t *testing.T, real *tree.Tree, debs string) []dpkg.Archive {
+	t.Helper()
+	status, err := real.ReadFile(statusPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	installed, order, err := packages(string(status))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []deb.File
+	for _, name := range order {
+		p := installed[name]
+		version := strings.ReplaceAll(p.Get("Version"), ":", "%3a")
+		file := filepath.Join(debs, fmt.Sprintf("%s_%s_%s.deb", name, version, p.Get("Architecture")))
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(data)
+		files = append(files, deb.File{Name: name, Path: file, SHA256: hex.EncodeToString(sum[:]), Size: int64(len(data))})
+	}
+	store := deb.NewStore(cacheDir(t, "store"), time.Now)
+	t.Cleanup(func() { store.Close() })
+	opened, err := store.OpenAll(context.Background(), files, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	archives := make([]dpkg.Archive, len(opened))
+	for i, p := range opened {
+		archives[i] = dpkg.Archive{Control: p.Control, Entries: p.Entries}
+	}
+	return archives
+}
