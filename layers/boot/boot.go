@@ -22,12 +22,15 @@ const (
 	BootLabel = "bootfs"
 )
 
+// mountPoint is where raspi-firmware wants the boot partition.
+const mountPoint = "/boot/firmware"
+
 // fstab mounts the boot partition for root alone: it holds node.yaml. A card
 // without it still starts (nofail), but what needs it says so. The system is
 // on flash, where noting each reading of a file would be a write.
 const fstab = `# <file system> <mount point> <type> <options> <dump> <pass>
 LABEL=` + RootLabel + ` / ext4 defaults,noatime,errors=remount-ro 0 1
-LABEL=` + BootLabel + ` /boot/firmware vfat defaults,noatime,umask=0077,nofail,x-systemd.device-timeout=30s 0 2
+LABEL=` + BootLabel + ` ` + mountPoint + ` vfat defaults,noatime,umask=0077,nofail,x-systemd.device-timeout=30s 0 2
 `
 
 // initramfsConf is for the initramfs that Debian builds at a kernel upgrade:
@@ -74,10 +77,19 @@ func (Layer) Apply(r *plan.Root, t *tree.Tree) error {
 			return err
 		}
 	}
-	if err := t.MkdirAll("/boot/firmware", 0o755); err != nil {
+	if err := emptyMountPoint(t); err != nil {
 		return err
 	}
 	return forgetInitrd(t)
+}
+
+// emptyMountPoint drops what raspi-firmware's postinst copied to where the
+// boot partition will hide it.
+func emptyMountPoint(t *tree.Tree) error {
+	if err := t.RemoveAll(mountPoint); err != nil {
+		return err
+	}
+	return t.MkdirAll(mountPoint, 0o755)
 }
 
 // forgetInitrd removes the links to an initrd below /boot. Ours lies on the

@@ -3,6 +3,7 @@
 package boot
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -149,7 +150,8 @@ func (c card) extract(t *testing.T, p string) string {
 	return name
 }
 
-// start runs a card until it switches off and returns the console.
+// start runs a card until its console says one of the last words, and returns
+// the console. A Pi in QEMU cannot be switched off from within.
 func (c card) start(t *testing.T, limit time.Duration, line string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -157,13 +159,25 @@ func (c card) start(t *testing.T, limit time.Duration, line string, args ...stri
 	args = append(args, "-nographic", "-no-reboot", "-kernel", c.extract(t, "/vmlinuz-"+c.kernel),
 		"-initrd", c.extract(t, "/initrd.img-"+c.kernel), "-append", line)
 	cmd := exec.CommandContext(ctx, "qemu-system-aarch64", args...)
-	var console bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &console, &console
-	err := cmd.Run()
+	out, err := cmd.StdoutPipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var console strings.Builder
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		console.WriteString(strings.ReplaceAll(lines.Text(), "\r", "") + "\n")
+		if strings.Contains(lines.Text(), "system: done") || strings.Contains(lines.Text(), "picube: restarting in") {
+			cancel()
+		}
+	}
+	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
 		t.Errorf("qemu: %v", err)
 	}
-	return strings.ReplaceAll(console.String(), "\r", "")
+	return console.String()
 }
 
 func (c card) virt(t *testing.T, limit time.Duration, line string) string {

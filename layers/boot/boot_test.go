@@ -14,7 +14,10 @@ func TestApply(t *testing.T) {
 	if err := out.Symlink("boot/initrd.img-6.12", "/initrd.img"); err != nil {
 		t.Fatal(err)
 	}
-	if err := out.MkdirAll("/boot", 0o755); err != nil {
+	if err := out.MkdirAll("/boot/firmware/overlays", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.WriteFile("/boot/firmware/overlays/README.md", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	r := &plan.Root{Boards: []string{"rpi3", "virt", "zero2w"}}
