@@ -15,6 +15,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -83,6 +84,9 @@ func Configure(ctx context.Context, t *tree.Tree, archives []dpkg.Archive, o Opt
 			return Report{}, fmt.Errorf("debconf: %w", err)
 		}
 	}
+	if err := w.prepare(); err != nil {
+		return Report{}, err
+	}
 	before := map[string]bool{}
 	for _, p := range db.Packages() {
 		before[p.Name] = p.Status == dpkg.Installed
@@ -91,7 +95,7 @@ func Configure(ctx context.Context, t *tree.Tree, archives []dpkg.Archive, o Opt
 	if err != nil {
 		return Report{}, err
 	}
-	if err := w.tidy(); err != nil {
+	if err := w.finish(ctx); err != nil {
 		return Report{}, err
 	}
 	var report Report
@@ -124,11 +128,14 @@ type world struct {
 	programs map[string]shell.Command
 	debconf  *debconf.Store
 	kernels  map[string]bool
+	modules  map[string]bool // kernel versions that want depmod
 	skipped  map[string]string
+
+	ownPolicy bool
 }
 
 func newWorld(t *tree.Tree, db *dpkg.DB, o Options) *world {
-	w := &world{t: t, db: db, o: o, debconf: debconf.NewStore(t), kernels: map[string]bool{}, skipped: map[string]string{}}
+	w := &world{t: t, db: db, o: o, debconf: debconf.NewStore(t), kernels: map[string]bool{}, modules: map[string]bool{}, skipped: map[string]string{}}
 	w.programs = w.allPrograms()
 	w.shell = shell.New(shell.Config{
 		Tree:   t,
@@ -206,10 +213,37 @@ func (w *world) environment(s dpkg.Script) map[string]string {
 // skip notes that a program does nothing at build, and why.
 func (w *world) skip(program, why string) { w.skipped[program] = why }
 
-// tidy removes what the scripts left that is of the build, not of the card,
-// as mmdebstrap does: /run and /tmp are empty at boot, and every card has a
-// machine id of its own.
-func (w *world) tidy() error {
+// policy tells invoke-rc.d and its like that nothing may be started.
+const (
+	policy     = "/usr/sbin/policy-rc.d"
+	policyText = "#!/bin/sh\nexit 101\n"
+)
+
+func (w *world) prepare() error {
+	if w.t.Exists(policy) {
+		return nil
+	}
+	w.ownPolicy = true
+	if err := w.t.MkdirAll(path.Dir(policy), 0o755); err != nil {
+		return err
+	}
+	return w.t.WriteFile(policy, []byte(policyText), 0o755)
+}
+
+// finish makes what many scripts ask for once, and removes what is of the
+// build, not of the card, as mmdebstrap does: /run and /tmp are empty at boot,
+// and every card has a machine id of its own.
+func (w *world) finish(ctx context.Context) error {
+	for _, v := range slices.Sorted(maps.Keys(w.modules)) {
+		if err := w.depmod(ctx, v); err != nil {
+			return fmt.Errorf("modules of kernel %s: %w", v, err)
+		}
+	}
+	if w.ownPolicy {
+		if err := w.t.Remove(policy); err != nil {
+			return err
+		}
+	}
 	for _, dir := range []string{"/run", "/tmp"} {
 		names, err := w.t.ReadDir(dir)
 		if err != nil {

@@ -53,7 +53,7 @@ func (w *world) own() map[string]shell.Command {
 			}
 			return journalcatalog.Update(p.Tree)
 		}),
-		"depmod":                   w.update(w.depmod),
+		"depmod":                   w.update(w.noteDepmod),
 		"openssl":                  w.update(openssl),
 		"c_rehash":                 w.update(openssl),
 		"systemd-machine-id-setup": w.update(emptyMachineID),
@@ -72,6 +72,8 @@ func (w *world) own() map[string]shell.Command {
 		"systemd-detect-virt":      failWith(1),
 		"dbus-send":                failWith(1),
 		"ssh-keygen":               w.sshKeygen,
+		"perl":                     perl,
+		"getopt":                   getopt,
 	}
 }
 
@@ -119,7 +121,9 @@ func failWith(status int) shell.Command {
 	return func(context.Context, *shell.Process) int { return status }
 }
 
-func (w *world) depmod(ctx context.Context, p *shell.Process) error {
+// noteDepmod puts depmod off to the end: it takes seconds, and a kernel with
+// extra modules asks for it more than once.
+func (w *world) noteDepmod(ctx context.Context, p *shell.Process) error {
 	var versions []string
 	for _, a := range p.Args[1:] {
 		switch {
@@ -130,13 +134,18 @@ func (w *world) depmod(ctx context.Context, p *shell.Process) error {
 			versions = append(versions, a)
 		}
 	}
-	if len(versions) != 1 {
+	if len(versions) != 1 || strings.Contains(versions[0], "/") {
 		p.Unsupported("%s", strings.Join(p.Args, " "))
 	}
+	w.modules[versions[0]] = true
+	return nil
+}
+
+func (w *world) depmod(ctx context.Context, version string) error {
 	if w.o.Depmod == nil {
-		return depmod.Run(ctx, p.Tree, versions[0])
+		return depmod.Run(ctx, w.t, version)
 	}
-	return depmod.RunCached(ctx, p.Tree, versions[0], w.o.Depmod)
+	return depmod.RunCached(ctx, w.t, version, w.o.Depmod)
 }
 
 // openssl does "openssl rehash", which is also called c_rehash.
@@ -199,8 +208,14 @@ func dpkgRealpath(ctx context.Context, p *shell.Process) int {
 	args := p.Args[1:]
 	end := "\n"
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
-		if args[0] == "-z" || args[0] == "--zero" {
+		switch {
+		case args[0] == "-z" || args[0] == "--zero":
 			end = "\x00"
+		case args[0] == "--root" && len(args) > 1:
+			if args[1] != "" && args[1] != "/" {
+				p.Unsupported("--root %s", args[1])
+			}
+			args = args[1:]
 		}
 		args = args[1:]
 	}
@@ -227,4 +242,12 @@ func (w *world) sshKeygen(ctx context.Context, p *shell.Process) int {
 	}
 	p.Unsupported("%s", strings.Join(p.Args, " "))
 	return 1
+}
+
+// perl does nothing but answer the question whether it works.
+func perl(ctx context.Context, p *shell.Process) int {
+	if len(p.Args) != 3 || p.Args[1] != "-e" || p.Args[2] != "" {
+		p.Unsupported("%s", strings.Join(p.Args, " "))
+	}
+	return 0
 }

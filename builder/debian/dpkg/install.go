@@ -165,6 +165,12 @@ func split(all []*Package) (essential, others []*Package) {
 		}
 	}
 	n := len(out)
+	// apt takes what a system does not boot without first.
+	for _, p := range all {
+		if p.Field("Protected") == "yes" || p.Field("Important") == "yes" {
+			visit(p)
+		}
+	}
 	for _, p := range all {
 		visit(p)
 	}
@@ -209,7 +215,7 @@ func (r *run) essential(ctx context.Context, list []*Package, from map[*Package]
 			return err
 		}
 	}
-	return r.configure(ctx, list)
+	return r.configure(ctx, slices.DeleteFunc(slices.Clone(list), func(p *Package) bool { return r.failed[p.Name] != nil }))
 }
 
 // others installs what is left as apt does: everything is unpacked, and

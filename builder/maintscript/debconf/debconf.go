@@ -60,7 +60,7 @@ func (s *Store) frontend(ctx context.Context, p *shell.Process) int {
 	script := args[0]
 	owner := p.Env["DEBCONF_PACKAGE"]
 	if m := ownScript.FindStringSubmatch(script); owner == "" && m != nil {
-		owner, _, _ = strings.Cut(m[1], ":")
+		owner = m[1] // with the architecture, as dpkg's files are named
 	}
 	if owner == "" {
 		owner = p.Env["DPKG_MAINTSCRIPT_PACKAGE"]

@@ -227,7 +227,8 @@ func byPriority(profiles map[string]*profile) []string {
 	return names
 }
 
-var header = regexp.MustCompile(`^(\S+):\s+(.*)\s*$`)
+// A name alone on its line begins a value that follows on the next lines.
+var header = regexp.MustCompile(`^(\S+):(?:\s+(.*?))?\s*$`)
 
 func load(t *tree.Tree) (map[string]*profile, error) {
 	names, err := t.ReadDir(profilesDir)

@@ -36,9 +36,8 @@ type tmpLine struct {
 
 var tmpfilesDirs = []string{"/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/local/lib/tmpfiles.d", "/usr/lib/tmpfiles.d"}
 
-// tmpfiles is systemd-tmpfiles --create. Access control lists and file
-// attributes are left to the first boot, where the same lines are applied
-// before anything needs them.
+// tmpfiles is systemd-tmpfiles --create. File attributes (chattr) are left to
+// the first boot, where the same lines are applied again.
 func tmpfiles(ctx context.Context, p *shell.Process) int {
 	var files, prefixes, excluded []string
 	create, remove := false, false
@@ -393,6 +392,12 @@ func (l *tmpLine) create(t *tree.Tree) error {
 			return err
 		}
 		return l.perms(t, l.path, !there, 0)
+	case "a", "A":
+		for _, p := range globTree(t, l.path) {
+			if err := l.acl(t, p); err != nil {
+				return err
+			}
+		}
 	case "z", "m":
 		for _, p := range globTree(t, l.path) {
 			if err := l.perms(t, p, false, 0); err != nil {
