@@ -79,6 +79,7 @@ type Event struct {
 type Emulator struct {
 	config  Config
 	dir     string
+	lock    *os.File // held while the folder is in use
 	wire    *wire.Switch
 	gateway *gateway.Gateway
 	host    *wire.Port
@@ -127,11 +128,11 @@ func New(c Config) (*Emulator, error) {
 	if c.Silence == 0 {
 		c.Silence = defaultSilence
 	}
-	dir, err := os.MkdirTemp(c.Dir, "picube-")
+	dir, lock, err := makeRunDir(c.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("emulator: %w", err)
 	}
-	e := &Emulator{config: c, dir: dir, pace: 1}
+	e := &Emulator{config: c, dir: dir, lock: lock, pace: 1}
 	random := rand.New(rand.NewPCG(c.Seed, 0))
 	e.wire = wire.New(c.Now, random.Float64)
 	mac := macOf(c.Host.Addr())
@@ -140,7 +141,7 @@ func New(c Config) (*Emulator, error) {
 		Send: func(frame []byte) { e.host.Send(frame) },
 	})
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, errors.Join(err, lock.Close(), os.RemoveAll(dir))
 	}
 	e.host = e.wire.Plug("host", wire.Everywhere, e.gateway.Deliver)
 	e.gateway.SetDHCP(!c.NoDHCP)
@@ -357,7 +358,7 @@ func (e *Emulator) Close() error {
 	for _, n := range nodes {
 		errs = append(errs, n.log.Close())
 	}
-	return errors.Join(append(errs, os.RemoveAll(e.dir))...)
+	return errors.Join(append(errs, e.lock.Close(), os.RemoveAll(e.dir))...)
 }
 
 // event tells whoever wants to know.

@@ -33,6 +33,7 @@ func TestStageOf(t *testing.T) {
 		{"picube: stage off", Off},
 		{"rpi1 login: ", Login},
 		{"rpi1 login:", Login},
+		{"rpi1 login: [  144.133915] input: gpio-keys as /devices/platform/gpio-keys/input/input0", Login},
 		{"rpi1 login: pirate", Off},
 		{"Last login: Sat Nov 21", Off},
 	}
@@ -254,6 +255,36 @@ func TestStartRefuses(t *testing.T) {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// TestMakeRunDir sees that a new run removes what a killed one left, and leaves
+// alone what is in use or nobody's.
+func TestMakeRunDir(t *testing.T) {
+	parent := t.TempDir()
+	used, lock, err := makeRunDir(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	killed, lock2, err := makeRunDir(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock2.Close()
+	other := filepath.Join(parent, "picube-notes")
+	if err := os.Mkdir(other, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, lock3, err := makeRunDir(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock3.Close()
+	for dir, want := range map[string]bool{used: true, killed: false, other: true} {
+		if _, err := os.Stat(dir); (err == nil) != want {
+			t.Errorf("%s: %v", dir, err)
+		}
 	}
 }
 

@@ -71,8 +71,9 @@ func stageOf(line string) Stage {
 }
 
 var (
-	// loginPrompt is agetty's: the host name, then "login: " and no newline.
-	loginPrompt = regexp.MustCompile(`^[-.A-Za-z0-9]+ login: ?$`)
+	// loginPrompt is agetty's: the host name, then "login: " and no newline; a
+	// message of the kernel may stand behind it.
+	loginPrompt = regexp.MustCompile(`^[-.A-Za-z0-9]+ login: ?(\[ *\d+\.\d+\] .*)?$`)
 	// escapes are the terminal control sequences that systemd, getty and
 	// shells write (ECMA-48: CSI, OSC and two-byte ones).
 	escapes = regexp.MustCompile(`\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]*[0-~])`)
