@@ -513,9 +513,14 @@ func (ps *sedParser) text(c *sedCommand) error {
 	if ps.peek() == '\\' {
 		ps.pos++
 		ps.skip(" \t")
+		if ps.pos == len(ps.src) {
+			// "$a\" adds nothing but the newline that a file may lack.
+			ps.cmds = append(ps.cmds, c)
+			return nil
+		}
 		if ps.peek() == '\n' {
 			ps.pos++
-		} else if ps.pos < len(ps.src) {
+		} else {
 			// a\text: the backslash keeps leading white space.
 			ps.pos--
 			for ps.src[ps.pos] != '\\' {

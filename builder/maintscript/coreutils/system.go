@@ -650,7 +650,8 @@ func parseTime(p *shell.Process, s string) (int64, bool) {
 		return p.Tree.Epoch(), true
 	}
 	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05 -0700", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02",
-		time.RFC1123Z, time.RFC1123, "2006-01-02T15:04:05", "Mon, 2 Jan 2006 15:04:05 -0700"} {
+		time.RFC1123Z, time.RFC1123, "2006-01-02T15:04:05", "Mon, 2 Jan 2006 15:04:05 -0700",
+		time.UnixDate} { // UnixDate is what date itself prints
 		if t, err := time.Parse(layout, s); err == nil {
 			return t.Unix(), true
 		}
