@@ -17,6 +17,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,7 +101,7 @@ const (
 func Load(ctx context.Context, c Config, archives []Archive) (*Index, error) {
 	type part struct {
 		release  *Release
-		packages []index.Package
+		packages [][]index.Package
 	}
 	var parts []*part
 	group, ctx := errgroup.WithContext(ctx)
@@ -126,10 +127,12 @@ func Load(ctx context.Context, c Config, archives []Archive) (*Index, error) {
 		return nil, err
 	}
 	all := &Index{}
+	var packages [][]index.Package
 	for _, p := range parts {
 		all.Releases = append(all.Releases, *p.release)
-		all.Packages = append(all.Packages, p.packages...)
+		packages = append(packages, p.packages...)
 	}
+	all.Packages = slices.Concat(packages...) // once: it is large
 	return all, nil
 }
 
@@ -142,7 +145,7 @@ type suiteLoader struct {
 
 // load tries again from the start while the mirror is being updated: the
 // indices are then of another moment than the Release.
-func (s *suiteLoader) load(ctx context.Context) (*Release, []index.Package, error) {
+func (s *suiteLoader) load(ctx context.Context) (*Release, [][]index.Package, error) {
 	const rounds = 4
 	pause := s.Pause
 	if pause == nil {
@@ -243,8 +246,8 @@ func (s *suiteLoader) knownRelease() *Release {
 }
 
 // packages reads the indices of all components.
-func (s *suiteLoader) packages(ctx context.Context, r *Release) ([]index.Package, error) {
-	var all []index.Package
+func (s *suiteLoader) packages(ctx context.Context, r *Release) ([][]index.Package, error) {
+	var all [][]index.Package
 	for _, component := range s.archive.Components {
 		name := component + "/binary-" + s.Arch + "/Packages"
 		text, err := s.index(ctx, r, name)
@@ -255,10 +258,10 @@ func (s *suiteLoader) packages(ctx context.Context, r *Release) ([]index.Package
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		all = append(all, list...)
-	}
-	for i := range all {
-		all[i].Archive, all[i].Suite = s.archive.Name, s.suite
+		for i := range list {
+			list[i].Archive, list[i].Suite = s.archive.Name, s.suite
+		}
+		all = append(all, list)
 	}
 	return all, nil
 }
@@ -303,7 +306,7 @@ func (s *suiteLoader) index(ctx context.Context, r *Release, name string) (strin
 		return "", fmt.Errorf("cannot decode: %w", err)
 	}
 	return text.String(), writeFile(path, func(w io.Writer) error {
-		if _, err := io.WriteString(w, trimmedHead(text.String())); err != nil {
+		if _, err := io.WriteString(w, trimmedHead(sha256.Sum256([]byte(text.String())))); err != nil {
 			return err
 		}
 		_, err := io.WriteString(w, text.String())
@@ -341,22 +344,34 @@ func decodeIndex(w io.Writer, path, suffix string) error {
 
 // trimmedHead is the comment that a trimmed index starts with in the cache,
 // to notice damage.
-func trimmedHead(text string) string {
-	return fmt.Sprintf("# trimmed 1 %x\n", sha256.Sum256([]byte(text)))
-}
+func trimmedHead(sum [sha256.Size]byte) string { return fmt.Sprintf("# trimmed 1 %x\n", sum) }
 
 func readTrimmed(path string, now time.Time) (string, bool) {
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return "", false
 	}
-	all := string(b)
-	end := strings.IndexByte(all, '\n') + 1
-	if trimmedHead(all[end:]) != all[:end] {
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", false
+	}
+	head := make([]byte, len(trimmedHead([sha256.Size]byte{})))
+	if _, err := io.ReadFull(f, head); err != nil {
+		return "", false
+	}
+	// Tens of megabytes: they are read once, into what is returned.
+	var text strings.Builder
+	text.Grow(int(info.Size()))
+	sum := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(&text, sum), f); err != nil {
+		return "", false
+	}
+	if string(head) != trimmedHead([sha256.Size]byte(sum.Sum(nil))) {
 		return "", false
 	}
 	os.Chtimes(path, now, now) // the folder may be read-only: no matter
-	return all[end:], true
+	return text.String(), true
 }
 
 // writeFile writes a file whole or not at all.

@@ -427,6 +427,40 @@ func TestMany(t *testing.T) {
 	}
 }
 
+// TestTogether has several processes' stores over one folder decode the same
+// packages.
+func TestTogether(t *testing.T) {
+	dir := t.TempDir()
+	var files []deb.File
+	for i := range 10 {
+		d := sample
+		d.Version = "1." + string(rune('a'+i))
+		files = append(files, file(t, d.Build(t)))
+	}
+	done := make(chan error)
+	for range 4 {
+		go func() {
+			s := deb.NewStore(dir, clock)
+			defer s.Close()
+			packages, err := s.OpenAll(context.Background(), files, nil)
+			for _, p := range packages {
+				if err == nil && dump(p) != sampleDump {
+					t.Errorf("got\n%s", dump(p))
+				}
+			}
+			done <- err
+		}()
+	}
+	for range 4 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) != len(files) {
+		t.Errorf("in the store: %v", left)
+	}
+}
+
 func FuzzOpen(f *testing.F) {
 	f.Add(archivetest.Deb{Package: "x", Compression: "none", Data: sample.Data[:1]}.Build(f))
 	small := archivetest.Deb{Package: "x", Data: []archivetest.Member{archivetest.File("/a", 0o644, strings.Repeat("a", 4000)), archivetest.Symlink("/b", "a")}}

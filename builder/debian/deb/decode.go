@@ -15,7 +15,8 @@ import (
 )
 
 // A decoder is one worker's reusable state: an xz dictionary of 8 MiB is not
-// made 180 times. therootcompany/xz was the fastest in Go (see the benchmark).
+// made 180 times. Of the Go decoders, therootcompany/xz took the least time for
+// a card's packages: 14.8 CPU-seconds (xi2/xz 14.9, ulikunitz/xz 19.6, xz(1) 10.1).
 type decoder struct {
 	xz  *xz.Reader
 	buf [128 << 10]byte

@@ -82,7 +82,7 @@ func Trim(w io.Writer, r io.Reader) error {
 // Parse reads a Packages file and checks what a download or a decision will
 // rest on.
 func Parse(text string) ([]Package, error) {
-	packages := make([]Package, 0, len(text)/512)
+	packages := make([]Package, 0, len(text)/400) // about as many as there are in a trimmed text
 	for paragraph, err := range control.Paragraphs(text) {
 		if err != nil {
 			return nil, err
