@@ -40,7 +40,14 @@ type Layer interface {
 // NodeLayer is a layer that has something to say about single nodes: in
 // node.yaml, or as files on the boot partition.
 type NodeLayer interface {
-	Node(n *plan.Node, conf *nodeconf.Node, boot *tree.Tree) error
+	Node(p *plan.Plan, n *plan.Node, conf *nodeconf.Node, boot *tree.Tree) error
+}
+
+// PreparedLayer is a layer that gets something before its roots are made:
+// programs, images. What it made itself carries the time epoch (seconds since
+// 1970).
+type PreparedLayer interface {
+	Prepare(ctx context.Context, r *plan.Root, epoch int64) error
 }
 
 // Reporter is told how far a build is.
@@ -194,6 +201,13 @@ func (b *Builder) Build(ctx context.Context) (*Result, error) {
 	for _, r := range b.plan.Roots {
 		if !b.wanted(r) {
 			continue
+		}
+		for _, l := range b.Layers {
+			if p, ok := l.(PreparedLayer); ok {
+				if err := p.Prepare(ctx, r, b.epoch.Unix()); err != nil {
+					return nil, fmt.Errorf("layer %s: %w", l.Name(), err)
+				}
+			}
 		}
 		img, err := b.root(ctx, r)
 		if err != nil {

@@ -68,7 +68,7 @@ func (b *Builder) bootTree(n *plan.Node, c card, id *secrets.Cluster) (*tree.Tre
 	conf := b.nodeConfig(n, id)
 	for _, l := range b.Layers {
 		if nl, ok := l.(NodeLayer); ok {
-			if err := nl.Node(n, conf, t); err != nil {
+			if err := nl.Node(b.plan, n, conf, t); err != nil {
 				return nil, fmt.Errorf("node %q: layer %s: %w", n.Name, l.Name(), err)
 			}
 		}

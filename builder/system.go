@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
+	"strings"
 
 	"github.com/picube/picube-build/builder/debian/deb"
 	"github.com/picube/picube-build/builder/debian/dpkg"
@@ -74,9 +76,34 @@ func (b *Builder) install(ctx context.Context, r *plan.Root, s *system, packages
 	if err != nil {
 		return err
 	}
-	for _, p := range report.Unfinished() {
+	return s.leave(report.Unfinished(), b.Report)
+}
+
+// indispensable are packages without which a card does not come as far as its
+// first boot's own configuration.
+func indispensable() []string {
+	return []string{"base-files", "base-passwd", "dbus", "dpkg", "libc6", "libpam-runtime", "openssh-server", "systemd", "udev"}
+}
+
+// leave notes the packages that the first boot has to configure. Those that
+// wait only for others are not told one by one.
+func (s *system) leave(unfinished []maintscript.Package, report Reporter) error {
+	var causes, fatal []string
+	for _, p := range unfinished {
 		s.unpacked = append(s.unpacked, p.Name)
-		b.Report.Info("package %s is left to the first boot: %v", p.Name, p.Why)
+		var waits *dpkg.DependencyError
+		if !errors.As(p.Why, &waits) {
+			causes = append(causes, fmt.Sprintf("package %s: %v", p.Name, p.Why))
+		}
+		if slices.Contains(indispensable(), p.Name) {
+			fatal = append(fatal, p.Name)
+		}
+	}
+	if len(fatal) > 0 {
+		return fmt.Errorf("cannot configure %s:\n  %s", strings.Join(fatal, ", "), strings.Join(causes, "\n  "))
+	}
+	for _, c := range causes {
+		report.Info("left to the first boot: %s", c)
 	}
 	return nil
 }

@@ -8,9 +8,11 @@ import (
 	"github.com/picube/picube-build/layers/apt"
 	"github.com/picube/picube-build/layers/boot"
 	"github.com/picube/picube-build/layers/clock"
+	"github.com/picube/picube-build/layers/cluster"
 	"github.com/picube/picube-build/layers/configure"
 	"github.com/picube/picube-build/layers/grow"
 	"github.com/picube/picube-build/layers/identity"
+	"github.com/picube/picube-build/layers/kubernetes"
 	"github.com/picube/picube-build/layers/mdns"
 	"github.com/picube/picube-build/layers/network"
 	"github.com/picube/picube-build/layers/ssh"
@@ -18,8 +20,16 @@ import (
 	"github.com/picube/picube-build/layers/users"
 )
 
+// Options are what layers need of the host.
+type Options struct {
+	Kubernetes *kubernetes.Layer
+}
+
+// Blocks are the blueprint's blocks that have a layer.
+func Blocks() []string { return []string{"kubernetes"} }
+
 // All returns the layers in the order in which they are applied.
-func All() []builder.Layer {
+func All(o Options) []builder.Layer {
 	return []builder.Layer{
 		boot.Layer{},
 		identity.Layer{},
@@ -32,5 +42,7 @@ func All() []builder.Layer {
 		ssh.Layer{},
 		apt.Layer{},
 		status.Layer{},
+		o.Kubernetes,
+		cluster.Layer{},
 	}
 }

@@ -1,6 +1,7 @@
-// Package program provides picube-node, the program that runs on every card.
-// A release carries it; a picube-build made from source compiles it from the
-// same module, which needs nothing but the go command that is there anyway.
+// Package program provides the programs of this module that run on cards:
+// picube-node, and what images are made of. A release carries them; a
+// picube-build made from source compiles them from the same module, which
+// needs nothing but the go command that is there anyway.
 package program
 
 import (
@@ -14,19 +15,17 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
 )
 
-const (
-	module = "github.com/picube/picube-build"
-	pkg    = module + "/cmd/picube-node"
-)
+const module = "github.com/picube/picube-build"
 
-// Source says where picube-node comes from.
+// Source says where programs come from.
 type Source struct {
-	// Embedded holds picube-node-<arch> files; nil in a build from source.
+	// Embedded holds <program>-<arch> files; nil in a build from source.
 	Embedded fs.FS
 	// Dir is a folder inside the module's checkout, for compiling.
 	Dir string
@@ -53,28 +52,34 @@ func targets() map[string]target {
 
 // Node returns picube-node for a Debian architecture.
 func (s Source) Node(ctx context.Context, arch string) ([]byte, error) {
+	return s.Program(ctx, "cmd/picube-node", arch)
+}
+
+// Program returns the program whose source is in a folder of the module.
+func (s Source) Program(ctx context.Context, folder, arch string) ([]byte, error) {
+	name := path.Base(folder)
 	t, ok := targets()[arch]
 	if !ok {
-		return nil, fmt.Errorf("picube-node: cannot be made for architecture %s", arch)
+		return nil, fmt.Errorf("%s: cannot be made for architecture %s", name, arch)
 	}
-	bin, err := s.load(ctx, arch, t)
+	bin, err := s.load(ctx, folder, arch, t)
 	if err != nil {
-		return nil, fmt.Errorf("picube-node for %s: %w", arch, err)
+		return nil, fmt.Errorf("%s for %s: %w", name, arch, err)
 	}
 	if err := t.check(bin); err != nil {
-		return nil, fmt.Errorf("picube-node for %s: %w", arch, err)
+		return nil, fmt.Errorf("%s for %s: %w", name, arch, err)
 	}
 	return bin, nil
 }
 
-func (s Source) load(ctx context.Context, arch string, t target) ([]byte, error) {
+func (s Source) load(ctx context.Context, folder, arch string, t target) ([]byte, error) {
 	if s.Embedded != nil {
-		bin, err := fs.ReadFile(s.Embedded, "picube-node-"+arch)
+		bin, err := fs.ReadFile(s.Embedded, path.Base(folder)+"-"+arch)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return bin, err
 		}
 	}
-	key, err := s.key(arch)
+	key, err := s.key(folder, arch)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +95,8 @@ func (s Source) load(ctx context.Context, arch string, t target) ([]byte, error)
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	out := filepath.Join(dir, "picube-node")
+	out := filepath.Join(dir, "program")
+	pkg := module + "/" + folder
 	// Nothing of the machine that compiles may show in the result: no paths,
 	// no version control state, no build id.
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
@@ -115,10 +121,10 @@ func (s Source) load(ctx context.Context, arch string, t target) ([]byte, error)
 // key names what compiling would give: the digest of everything in the module
 // that can be part of picube-node, and of the Go version. Asking the go
 // command costs half a second, this some milliseconds.
-func (s Source) key(arch string) (string, error) {
+func (s Source) key(folder, arch string) (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %s\n", runtime.Version(), arch)
-	for _, part := range []string{"go.mod", "go.sum", "cmd/picube-node", "layers", "builder"} {
+	fmt.Fprintf(h, "%s %s %s\n", runtime.Version(), folder, arch)
+	for _, part := range []string{"go.mod", "go.sum", "cmd/picube-node", "layers"} {
 		err := filepath.WalkDir(filepath.Join(s.Dir, part), func(p string, d fs.DirEntry, err error) error {
 			switch {
 			case err != nil:

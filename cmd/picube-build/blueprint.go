@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/picube/picube-build/builder/blueprint"
+	"github.com/picube/picube-build/layers"
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
 )
@@ -97,7 +98,7 @@ func (c *cli) parse(path string, v variableFlags) (*blueprint.Blueprint, map[str
 		return nil, nil, nil, usageError{err}
 	}
 	files := map[string]*hcl.File{path: {Bytes: src}}
-	o := blueprint.Options{Boards: boards(), Vars: map[string]string{}, Env: c.env, SSHKeys: c.sshKeys}
+	o := blueprint.Options{Boards: boards(), Layers: layers.Blocks(), Vars: map[string]string{}, Env: c.env, SSHKeys: c.sshKeys}
 	for _, kv := range v.vars {
 		name, value, ok := strings.Cut(kv, "=")
 		if !ok {

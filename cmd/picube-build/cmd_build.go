@@ -106,13 +106,14 @@ func (c *cli) builder(bp *blueprint.Blueprint, flags buildFlags, reporter builde
 	}
 	stem := strings.TrimSuffix(bp.Path, filepath.Ext(bp.Path))
 	source := program.Source{Dir: sourceDir(), Env: os.Environ(), Cache: filepath.Join(cache, "programs")}
+	identities := secrets.Open(stem+".secrets", rand.Reader)
 	return builder.New(builder.Config{
 		Blueprint: bp,
-		Layers:    layers.All(),
+		Layers:    layers.All(layers.Options{Kubernetes: c.kubernetes(cache, source, identities, reporter)}),
 		Out:       flags.out,
 		Cache:     cache,
 		Lock:      stem + ".lock.hcl",
-		Secrets:   secrets.Open(stem+".secrets", rand.Reader),
+		Secrets:   identities,
 		Program:   source.Node,
 		BuildID:   id,
 		Nodes:     flags.nodes,

@@ -9,6 +9,7 @@ import (
 	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/layers"
+	"github.com/picube/picube-build/layers/kubernetes"
 )
 
 func (c *cli) planCommand() *cobra.Command {
@@ -47,7 +48,7 @@ is no lock file yet it is made, as the first build would.`,
 }
 
 func planRequests(bp *blueprint.Blueprint) (*plan.Plan, error) {
-	p, diags := plan.New(bp, builder.PlanOptions(layers.All()))
+	p, diags := plan.New(bp, builder.PlanOptions(layers.All(layers.Options{Kubernetes: &kubernetes.Layer{}})))
 	if diags.HasErrors() {
 		return nil, usageError{diags}
 	}

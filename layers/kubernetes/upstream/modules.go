@@ -17,6 +17,8 @@ type Modules struct {
 	// Pause returns the host file of our pause program for an architecture:
 	// upstream's is not Go.
 	Pause func(ctx context.Context, arch string) (string, error)
+	// Progress begins the report on one module, in packages; may be nil.
+	Progress func(module string) (advance func(done, total int), end func())
 }
 
 // Get returns everything for an architecture. Epoch is the time that made
@@ -25,7 +27,12 @@ func (m Modules) Get(ctx context.Context, r Release, arch string, epoch int64) (
 	set := &Set{Release: r, Programs: map[string]string{}}
 	programs := map[string]string{} // all, by name
 	for _, module := range modules(r) {
-		res, err := m.Compiler.Build(ctx, module, arch)
+		compiler, end := m.Compiler, func() {}
+		if m.Progress != nil {
+			compiler.Progress, end = m.Progress(module.Path)
+		}
+		res, err := compiler.Build(ctx, module, arch)
+		end()
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,280 @@
+// Package kubernetes puts Kubernetes on the cards: the programs and images of
+// one release (see upstream), the units and settings they run with, and each
+// node's own certificates. kubeadmd is what the node does with them.
+package kubernetes
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+
+	"github.com/picube/picube-build/builder/containerd"
+	"github.com/picube/picube-build/builder/plan"
+	"github.com/picube/picube-build/builder/secrets"
+	"github.com/picube/picube-build/builder/tree"
+	"github.com/picube/picube-build/layers/kubernetes/kubeadmd"
+	"github.com/picube/picube-build/layers/kubernetes/upstream"
+	"github.com/picube/picube-build/layers/nodeconf"
+	"github.com/picube/picube-build/layers/unit"
+)
+
+//go:embed files
+var files embed.FS
+
+// Layer is Kubernetes by kubeadm.
+type Layer struct {
+	// Get returns the programs and images of a version for an architecture;
+	// what it makes itself carries the time epoch.
+	Get func(ctx context.Context, version, arch string, epoch int64) (*upstream.Set, error)
+	// Identity returns a cluster's authorities.
+	Identity func(cluster string) (*secrets.Cluster, error)
+	// Temp is a folder for files that exist only while a root is made.
+	Temp string
+
+	sets map[string]*upstream.Set // by root
+	open []*os.File
+}
+
+// Name returns "kubernetes".
+func (*Layer) Name() string { return "kubernetes" }
+
+// Packages returns what the kubelet and kube-proxy call.
+func (*Layer) Packages(r *plan.Root) []string {
+	if r.Cube.Kubernetes == nil {
+		return nil
+	}
+	return []string{
+		"conntrack", "containerd", "containernetworking-plugins", "ethtool", "iptables", "kmod", "runc", "socat", "util-linux",
+	}
+}
+
+// Prepare gets the release that a root holds.
+func (l *Layer) Prepare(ctx context.Context, r *plan.Root, epoch int64) error {
+	if r.Cube.Kubernetes == nil {
+		return nil
+	}
+	set, err := l.Get(ctx, r.Cube.Kubernetes.Version, r.Arch, epoch)
+	if err != nil {
+		return err
+	}
+	if l.sets == nil {
+		l.sets = map[string]*upstream.Set{}
+	}
+	l.sets[r.Name] = set
+	return nil
+}
+
+// Close closes the programs that roots read from.
+func (l *Layer) Close() error {
+	var errs []error
+	for _, f := range l.open {
+		errs = append(errs, f.Close())
+	}
+	l.open = nil
+	return errors.Join(errs...)
+}
+
+// Apply puts everything on a root that its nodes share. No secret is among it.
+func (l *Layer) Apply(r *plan.Root, t *tree.Tree) error {
+	if r.Cube.Kubernetes == nil {
+		return nil
+	}
+	set := l.sets[r.Name]
+	for _, name := range []string{"kubeadm", "kubelet", "kubectl", "kube-proxy"} {
+		if err := l.program(t, "/usr/bin/"+name, set.Programs[name]); err != nil {
+			return err
+		}
+	}
+	images := slices.Clone(set.Node)
+	if r.Role == plan.RoleControlPlane {
+		images = append(images, set.ControlPlane...)
+	}
+	if err := containerd.Put(t, images, l.Temp); err != nil {
+		return err
+	}
+	return errors.Join(l.settings(t, set), manifests(t))
+}
+
+func (l *Layer) program(t *tree.Tree, at, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	l.open = append(l.open, f)
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return t.WriteContent(at, io.NewSectionReader(f, 0, info.Size()), 0o755)
+}
+
+func (l *Layer) settings(t *tree.Tree, set *upstream.Set) error {
+	var errs []error
+	read := func(name string) []byte {
+		data, err := files.ReadFile("files/" + name)
+		errs = append(errs, err)
+		return data
+	}
+	put := func(at string, data []byte) {
+		errs = append(errs, t.MkdirAll(path.Dir(at), 0o755), t.WriteFile(at, data, 0o644))
+	}
+	put("/etc/containerd/config.toml", fmt.Appendf(nil, string(read("containerd.toml")), set.Release.PauseImage()))
+	put("/etc/modules-load.d/picube-kubernetes.conf", read("modules.conf"))
+	put("/etc/sysctl.d/90-picube-kubernetes.conf", read("sysctl.conf"))
+	// Debian's plugins are not where everybody else's are.
+	errs = append(errs,
+		t.MkdirAll("/opt/cni", 0o755), t.Symlink("/usr/lib/cni", "/opt/cni/bin"),
+		t.MkdirAll("/etc/cni/net.d", 0o755), t.MkdirAll("/etc/kubernetes/manifests", 0o755),
+		unit.Install(t, "kubelet.service", read("kubelet.service")),
+		unit.Install(t, "kube-proxy.service", read("kube-proxy.service")),
+		unit.Enable(t, "containerd.service"),
+	)
+	return errors.Join(errs...)
+}
+
+// manifests are the objects that every cluster gets when it begins.
+func manifests(t *tree.Tree) error {
+	names, err := files.ReadDir("files/manifests")
+	if err != nil {
+		return err
+	}
+	if err := t.MkdirAll(kubeadmd.Manifests, 0o755); err != nil {
+		return err
+	}
+	for _, name := range names {
+		data, err := files.ReadFile("files/manifests/" + name.Name())
+		if err != nil {
+			return err
+		}
+		if err := t.WriteFile(path.Join(kubeadmd.Manifests, name.Name()), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Names of the authorities as kubeadm gives them.
+const (
+	clusterAuthority = "kubernetes"
+	etcdAuthority    = "etcd-ca"
+	proxyAuthority   = "front-proxy-ca"
+)
+
+// Node writes a node's part of node.yaml, and its certificates as files that
+// its first boot takes from the boot partition.
+func (l *Layer) Node(p *plan.Plan, n *plan.Node, conf *nodeconf.Node, boot *tree.Tree) error {
+	set := l.sets[n.Root]
+	if set == nil {
+		return nil // a root without Kubernetes
+	}
+	root := p.Roots[slices.IndexFunc(p.Roots, func(r *plan.Root) bool { return r.Name == n.Root })]
+	k := root.Cube.Kubernetes
+	section := kubeadmd.Config{
+		Version: set.Release.Version, PauseImage: set.Release.PauseImage(),
+		PodSubnet: k.PodSubnet.String(), ServiceSubnet: k.ServiceSubnet.String(),
+		Labels: n.Spec.Labels, Taints: n.Spec.Taints, KubeletArgs: k.KubeletArgs, APIServerArgs: k.APIServerArgs,
+	}
+	for _, peer := range p.Nodes() {
+		if peer.Cluster == n.Cluster && peer.Role == plan.RoleControlPlane {
+			section.ControlPlane = append(section.ControlPlane, kubeadmd.Member{Name: peer.Name, Address: peer.Address.Addr().String()})
+		}
+	}
+	if err := conf.SetLayer(kubeadmd.Section, section); err != nil {
+		return err
+	}
+	id, err := l.Identity(n.Cluster)
+	if err != nil {
+		return err
+	}
+	secret, err := nodeSecrets(id, n)
+	if err != nil {
+		return err
+	}
+	for at, data := range secret {
+		file := "/" + path.Join(nodeconf.IdentityDir, at)
+		if err := errors.Join(boot.MkdirAll(path.Dir(file), 0o755), boot.WriteFile(file, data, 0o600)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nodeSecrets are the files that make a node a member. A worker gets the
+// cluster's public certificate and its own, which is good for nothing but
+// being this node; only control-plane nodes can issue others.
+func nodeSecrets(id *secrets.Cluster, n *plan.Node) (map[string][]byte, error) {
+	ca, err := id.Authority("kubernetes", clusterAuthority)
+	if err != nil {
+		return nil, err
+	}
+	node, err := ca.Issue(secrets.Request{
+		Purpose: "node/" + n.Name, CommonName: "system:node:" + n.Name, Organization: []string{"system:nodes"}, Client: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]byte{
+		kubeadmd.AuthorityCertificate: ca.Certificate(),
+		kubeadmd.NodeCertificate:      node.Certificate,
+		kubeadmd.NodeKey:              node.Key,
+	}
+	if n.Role != plan.RoleControlPlane {
+		return out, nil
+	}
+	admin, err := Admin(id, "picube:"+n.Name)
+	if err != nil {
+		return nil, err
+	}
+	out[kubeadmd.AdminCertificate], out[kubeadmd.AdminKey] = admin.Certificate, admin.Key
+	account := id.ECDSA("service-accounts")
+	const pki = "/etc/kubernetes/pki/"
+	if out[pki+"sa.key"], err = secrets.KeyPEM(account); err != nil {
+		return nil, err
+	}
+	if out[pki+"sa.pub"], err = secrets.PublicPEM(account); err != nil {
+		return nil, err
+	}
+	for at, name := range map[string][2]string{
+		"ca": {"kubernetes", clusterAuthority}, "etcd/ca": {"etcd", etcdAuthority}, "front-proxy-ca": {"front-proxy", proxyAuthority},
+	} {
+		a, err := id.Authority(name[0], name[1])
+		if err != nil {
+			return nil, err
+		}
+		if out[pki+at+".key"], err = a.Key(); err != nil {
+			return nil, err
+		}
+		out[pki+at+".crt"] = a.Certificate()
+	}
+	return out, nil
+}
+
+// Admin issues a certificate of somebody who may do everything, from the
+// first minute on, before the cluster knows any role.
+func Admin(id *secrets.Cluster, name string) (secrets.Pair, error) {
+	ca, err := id.Authority("kubernetes", clusterAuthority)
+	if err != nil {
+		return secrets.Pair{}, err
+	}
+	return ca.Issue(secrets.Request{Purpose: "admin/" + name, CommonName: name, Organization: []string{"system:masters"}, Client: true})
+}
+
+// Kubeconfig returns the file for the laptop, complete in itself: the server
+// is the first control-plane node by its .local name, or where the caller
+// says.
+func Kubeconfig(id *secrets.Cluster, cluster, server string) ([]byte, error) {
+	ca, err := id.Authority("kubernetes", clusterAuthority)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := Admin(id, "picube:laptop")
+	if err != nil {
+		return nil, err
+	}
+	return kubeadmd.Embedded(cluster, server, ca.Certificate(), admin.Certificate, admin.Key)
+}
