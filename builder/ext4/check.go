@@ -349,6 +349,11 @@ func (c *checker) inode(ino uint32) (dir bool) {
 		return dir
 	}
 	blocks += m.meta
+	if ino == inoResize && fs.sb.Compat&compatResize != 0 {
+		if err := fs.checkResize(in); err != nil {
+			c.faultOf(ino, "%v", err)
+		}
+	}
 	end := uint64(0)
 	for _, x := range m.data {
 		if ino != inoResize {
@@ -366,6 +371,38 @@ func (c *checker) inode(ino uint32) (dir bool) {
 		c.faultOf(ino, "has data beyond its %d bytes", in.size)
 	}
 	return dir
+}
+
+// checkResize verifies that the resize inode leads to all descriptor blocks
+// that are reserved for growing.
+func (fs *FS) checkResize(in *inode) error {
+	le := binary.LittleEndian
+	per := uint64(fs.blockSize() / 4)
+	descBlocks := ceilDiv(fs.groups, uint64(fs.blockSize()/fs.descLen))
+	dind, err := fs.block(uint64(le.Uint32(in.block[13*4:])))
+	if err != nil {
+		return err
+	}
+	for i := range uint64(fs.sb.ReservedGDT) {
+		at := fs.first + 1 + descBlocks + i
+		if got := le.Uint32(dind[(descBlocks+i)%per*4:]); uint64(got) != at {
+			return damaged("leads to block %d instead of reserved descriptor block %d", got, at)
+		}
+		b, err := fs.block(at)
+		if err != nil {
+			return err
+		}
+		for group := uint64(1); group < fs.groups && len(b) > 0; group++ {
+			if !fs.groupHasSuper(group) {
+				continue
+			}
+			if got, want := uint64(le.Uint32(b)), fs.groupStart(group)-fs.first+at; got != want {
+				return damaged("leads to block %d instead of reserved descriptor block %d", got, want)
+			}
+			b = b[4:]
+		}
+	}
+	return nil
 }
 
 // hasBlocks says whether an inode's 60 bytes are a map of blocks.

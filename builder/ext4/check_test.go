@@ -53,6 +53,7 @@ var debugfsFaults = []struct{ command, want string }{
 	{"setb 1279", "group 0: block bitmap: block 1279 is marked, but not in use"},
 	{"ssv free_blocks_count 5", "superblock: says that 5 blocks are free"},
 	{"ssv free_inodes_count 6", "superblock: says that 6 inodes are free"},
+	{"ssv reserved_gdt_blocks 128", "inode 7: damaged: leads to block 0 instead of reserved descriptor block 129"},
 	{"set_bg 0 free_blocks_count 7", "group 0: says that 7 blocks are free"},
 	{"set_bg 0 free_inodes_count 8", "group 0: says that 8 inodes are free"},
 	{"set_bg 0 used_dirs_count 9", "group 0: says that it has 9 directories, it has 5"},

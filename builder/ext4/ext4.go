@@ -50,7 +50,7 @@ const (
 	maxExtentLen  = 32768
 	extentsInode  = 4
 	extentsBlock  = (blockSize - 12 - 4) / 12
-	fastLink      = 60 // targets shorter than this lie in the inode
+	fastLinkLen   = 60 // targets shorter than this lie in the inode
 	extraIsize    = 32
 	dirTailLen    = 12
 	maxFileBlocks = 1<<32 - 1
@@ -63,7 +63,6 @@ const (
 	compatResize    = 0x10
 	compatDirIndex  = 0x20
 	compatSparse2   = 0x200
-	compatFastC     = 0x400
 	compatOrphan    = 0x1000
 	incompatType    = 0x2
 	incompatRecover = 0x4
@@ -74,7 +73,6 @@ const (
 	incompatFlex    = 0x200
 	incompatSeed    = 0x2000
 	incompatLarge   = 0x4000
-	incompatInline  = 0x8000
 	roSparse        = 0x1
 	roLarge         = 0x2
 	roHuge          = 0x8

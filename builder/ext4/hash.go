@@ -5,15 +5,12 @@ import (
 	"math/bits"
 )
 
-// Directory hash versions as stored; the unsigned variants follow three
-// later (Documentation/filesystems/ext4/directory.rst).
+// What the superblock says about directory hashes
+// (Documentation/filesystems/ext4/super.rst).
 const (
-	hashLegacy  = 0
-	hashHalfMD4 = 1
-	hashTea     = 2
+	hashHalfMD4     = 1 // its version
+	superSignedHash = 1 // its flag for hashes of signed bytes
 )
-
-const superSignedHash = 1 // in the superblock's flags
 
 func hashSeed(b [16]byte) (seed [4]uint32) {
 	for i := range seed {

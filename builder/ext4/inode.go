@@ -117,7 +117,7 @@ func (l *Layout) raw(n *node) rawInode {
 			r.links = 1
 		}
 	case tree.TypeSymlink:
-		if n.Size() < fastLink {
+		if n.Size() < fastLinkLen {
 			copy(r.block[:], n.Target)
 			return r
 		}

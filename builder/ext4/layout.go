@@ -237,7 +237,7 @@ func (n *node) dataRuns() ([]run, error) {
 	case tree.TypeDir:
 		return []run{{0, blocks}}, nil
 	case tree.TypeSymlink:
-		if n.Size() < fastLink {
+		if n.Size() < fastLinkLen {
 			return nil, nil
 		}
 		return []run{{0, blocks}}, nil

@@ -151,7 +151,7 @@ func (fs *FS) readLink(in *inode) (string, error) {
 	}
 	var target []byte
 	if fs.fastLink(in) {
-		if in.size >= fastLink {
+		if in.size >= fastLinkLen {
 			return "", damaged("link of %d bytes in the inode", in.size)
 		}
 		target = in.block[:in.size]
