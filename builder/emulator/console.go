@@ -40,7 +40,8 @@ func (c *console) Write(p []byte) (int, error) {
 	}
 	for rest := p; len(rest) > 0; {
 		part, after, end := bytes.Cut(rest, []byte("\n"))
-		c.partial = append(c.partial, part[:min(len(part), maxLine-len(c.partial))]...)
+		c.partial = overwritten(append(c.partial, part...))
+		c.partial = c.partial[:min(len(c.partial), maxLine)]
 		if rest = after; end {
 			c.lines = append(c.lines, plain(string(c.partial)))
 			c.partial = c.partial[:0]
@@ -53,6 +54,13 @@ func (c *console) Write(p []byte) (int, error) {
 	close(c.changed)
 	c.changed = make(chan struct{})
 	return len(p), nil
+}
+
+// overwritten drops what a carriage return within a line overwrites, so that
+// systemd's moving stars stay one short line.
+func overwritten(line []byte) []byte {
+	i := bytes.LastIndexByte(bytes.TrimRight(line, "\r"), '\r')
+	return append(line[:0], line[i+1:]...)
 }
 
 // since returns the lines from number n on, the incomplete one, the number of

@@ -60,7 +60,7 @@ func TestParseStage(t *testing.T) {
 func TestConsole(t *testing.T) {
 	var file bytes.Buffer
 	c := newConsole(&file)
-	said := "one\r\n\x1b[0;1;32m  OK  \x1b[0m] Started \x1b]0;title\x07getty\n\n" + strings.Repeat("x", 2*maxLine) + "\nrpi1 login: "
+	said := "one\r\r\n\x1b[0;1;32m  OK  \x1b[0m] Started \x1b]0;title\x07getty\n\n\r[*  ] Job\r[ * ] Job\r\n" + strings.Repeat("x", 2*maxLine) + "\nrpi1 login: "
 	for _, part := range []string{said[:7], said[7:20], said[20:]} {
 		if _, err := c.Write([]byte(part)); err != nil {
 			t.Fatal(err)
@@ -70,11 +70,11 @@ func TestConsole(t *testing.T) {
 		t.Error("the file has not all")
 	}
 	lines, partial, next, more := c.since(0)
-	want := []string{"one", "  OK  ] Started getty", "", strings.Repeat("x", maxLine)}
+	want := []string{"one", "  OK  ] Started getty", "", "[ * ] Job", strings.Repeat("x", maxLine)}
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Error(diff)
 	}
-	if partial != "rpi1 login: " || next != 4 {
+	if partial != "rpi1 login: " || next != 5 {
 		t.Errorf("partial %q, next %d", partial, next)
 	}
 	select {
@@ -90,7 +90,7 @@ func TestConsole(t *testing.T) {
 	}
 	<-more
 	lines, _, next, _ = c.since(0)
-	if len(lines) != maxLines || next != maxLines+4 {
+	if len(lines) != maxLines || next != maxLines+5 {
 		t.Errorf("%d lines, next %d", len(lines), next)
 	}
 	if lines, _, _, _ := c.since(next - 1); len(lines) != 1 {
