@@ -35,7 +35,7 @@ type Wish struct {
 func (w Wish) lockRequests() []string {
 	var list []string
 	for _, r := range w.Requests {
-		list = append(list, r.Relation.String())
+		list = append(list, r.String())
 	}
 	if w.Recommends {
 		list = append(list, "recommended packages")
@@ -166,18 +166,19 @@ func (o *Opener) Open(ctx context.Context, packages []lock.Package) ([]*deb.Pack
 
 func (o *Opener) open(ctx context.Context, p lock.Package) (*deb.Package, error) {
 	f := deb.File{Name: p.Name, Path: o.Cache.Path(p.SHA256), SHA256: p.SHA256, Size: p.Size}
-	if !o.Store.Has(f) {
-		object := source.Object{
-			Name:   fmt.Sprintf("package %s %s %s", p.Name, p.Version, p.Arch),
-			URLs:   archive.URLs(o.Mirrors[p.Archive], p.Archive, p.Path, o.Snapshot, o.Date),
-			SHA256: p.SHA256, Size: p.Size,
+	if d := o.Store.Lookup(f); d != nil {
+		return d, nil
+	}
+	object := source.Object{
+		Name:   fmt.Sprintf("package %s %s %s", p.Name, p.Version, p.Arch),
+		URLs:   archive.URLs(o.Mirrors[p.Archive], p.Archive, p.Path, o.Snapshot, o.Date),
+		SHA256: p.SHA256, Size: p.Size,
+	}
+	if _, err := o.Cache.Fetch(ctx, object); err != nil {
+		if errors.Is(err, source.ErrNotFound) {
+			err = fmt.Errorf("%w: the mirror has this version no longer: run %q to renew the lock", err, o.Update)
 		}
-		if _, err := o.Cache.Fetch(ctx, object); err != nil {
-			if errors.Is(err, source.ErrNotFound) {
-				err = fmt.Errorf("%w: the mirror has this version no longer: run %q to renew the lock", err, o.Update)
-			}
-			return nil, err
-		}
+		return nil, err
 	}
 	return o.Store.Open(ctx, f)
 }

@@ -259,7 +259,7 @@ func (s *suiteLoader) packages(ctx context.Context, r *Release) ([][]index.Packa
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		for i := range list {
-			list[i].Archive, list[i].Suite = s.archive.Name, s.suite
+			list[i].Archive, list[i].Suite, list[i].NotAutomatic = s.archive.Name, s.suite, r.notAutomatic
 		}
 		all = append(all, list)
 	}

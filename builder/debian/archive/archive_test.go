@@ -91,6 +91,17 @@ debian-security/trixie-security: curl 8.14-1+deb13u1 arm64 at pool/main/c/curl/c
 	check(t, empty, "error: archive debian: suite trixie: InRelease: not in the cache, and this build is offline", a.Archive())
 }
 
+func TestNotAutomatic(t *testing.T) {
+	for _, want := range []bool{false, true} {
+		a := archivetest.New(t, "trixie")
+		a.NotAutomatic = want
+		x, err := newLoader(t).load(a.Add(curl).Archive())
+		if err != nil || x.Packages[0].NotAutomatic != want {
+			t.Errorf("got %+v, %v", x, err)
+		}
+	}
+}
+
 const inRelease = "dists/trixie/InRelease"
 
 func replace(old, new string) func([]byte) []byte {

@@ -77,8 +77,9 @@ type Release struct {
 	ValidUntil time.Time // zero: for ever
 	SHA256     string    // of the InRelease file
 
-	byHash bool
-	files  map[string]listed
+	byHash       bool
+	notAutomatic bool
+	files        map[string]listed
 }
 
 // listed is a file that the Release vouches for.
@@ -146,7 +147,10 @@ func readRelease(a *Archive, suite string, inRelease []byte, keyring openpgp.Ent
 		return nil, err
 	}
 	sum := sha256.Sum256(inRelease)
-	r := &Release{Archive: a.Name, Suite: suite, Version: p.Get("Version"), SHA256: hex.EncodeToString(sum[:]), byHash: p.Get("Acquire-By-Hash") == "yes"}
+	r := &Release{
+		Archive: a.Name, Suite: suite, Version: p.Get("Version"), SHA256: hex.EncodeToString(sum[:]),
+		byHash: p.Get("Acquire-By-Hash") == "yes", notAutomatic: p.Get("NotAutomatic") == "yes",
+	}
 	if got, codename := p.Get("Suite"), p.Get("Codename"); suite != got && suite != codename {
 		return nil, fmt.Errorf("it is of suite %s (%s), not of %s", got, codename, suite)
 	}

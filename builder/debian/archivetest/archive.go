@@ -32,7 +32,9 @@ type Archive struct {
 	Arch       string // "arm64"
 	Date       time.Time
 	ValidUntil time.Time // zero: none
-	Key        *openpgp.Entity
+	// NotAutomatic marks a suite such as backports.
+	NotAutomatic bool
+	Key          *openpgp.Entity
 
 	t      testing.TB
 	server *httptest.Server
@@ -127,6 +129,9 @@ func (a *Archive) Publish() {
 	fmt.Fprintf(&release, "Origin: Test\nSuite: %s\nCodename: %s\nVersion: 13.1\nDate: %s\n", a.Suite, a.Suite, a.Date.UTC().Format(time.RFC1123))
 	if !a.ValidUntil.IsZero() {
 		fmt.Fprintf(&release, "Valid-Until: %s\n", a.ValidUntil.UTC().Format(time.RFC1123))
+	}
+	if a.NotAutomatic {
+		release.WriteString("NotAutomatic: yes\n")
 	}
 	fmt.Fprintf(&release, "Acquire-By-Hash: yes\nArchitectures: all %s\nComponents: main\nSHA256:\n", a.Arch)
 	fmt.Fprintf(&release, " %x %d %s/Packages\n %x %d %s/Packages.xz\n",

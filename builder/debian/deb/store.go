@@ -27,7 +27,8 @@ type Store struct {
 	dir      string
 	now      func() time.Time
 	files    *files
-	decoders chan *decoder // as many as may decode at a time
+	slots    chan struct{} // as many as may decode at a time
+	decoders sync.Pool     // of *decoder
 }
 
 // NewStore returns a store over a folder, which is made when something is
@@ -35,14 +36,12 @@ type Store struct {
 // oldest first drops what was not used for longest.
 func NewStore(dir string, now func() time.Time) *Store {
 	s := &Store{
-		dir:      dir,
-		now:      now,
-		files:    &files{max: 64, byID: map[string]*list.Element{}},
-		decoders: make(chan *decoder, runtime.GOMAXPROCS(0)),
+		dir:   dir,
+		now:   now,
+		files: &files{max: 64, byID: map[string]*list.Element{}},
+		slots: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
-	for range cap(s.decoders) {
-		s.decoders <- &decoder{}
-	}
+	s.decoders.New = func() any { return &decoder{} }
 	return s
 }
 
@@ -71,7 +70,7 @@ func (s *Store) OpenAll(ctx context.Context, list []File, done func(File)) ([]*P
 	opened := func(i int, x *index) {
 		mu.Lock()
 		defer mu.Unlock()
-		packages[i] = &Package{File: list[i], Control: x.control, pack: &pack{store: s, file: list[i], index: x}}
+		packages[i] = s.newPackage(list[i], x)
 		if done != nil {
 			done(list[i])
 		}
@@ -90,7 +89,7 @@ func (s *Store) OpenAll(ctx context.Context, list []File, done func(File)) ([]*P
 	// The largest first, so that no core has a large one left at the end.
 	slices.SortStableFunc(missing, func(a, b int) int { return cmp.Compare(list[b].Size, list[a].Size) })
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(2 * cap(s.decoders))
+	group.SetLimit(2 * cap(s.slots))
 	for _, i := range missing {
 		group.Go(func() error {
 			x, err := s.build(ctx, list[i])
@@ -104,9 +103,22 @@ func (s *Store) OpenAll(ctx context.Context, list []File, done func(File)) ([]*P
 	return packages, group.Wait()
 }
 
-// Has reports whether the store has a package decoded, so that opening it does
-// not need the .deb.
-func (s *Store) Has(f File) bool { return validDigest(f.SHA256) && s.lookup(f) != nil }
+// Lookup opens a package that the store has decoded already, without its
+// .deb; nil if it has not.
+func (s *Store) Lookup(f File) *Package {
+	if !validDigest(f.SHA256) {
+		return nil
+	}
+	x := s.lookup(f)
+	if x == nil {
+		return nil
+	}
+	return s.newPackage(f, x)
+}
+
+func (s *Store) newPackage(f File, x *index) *Package {
+	return &Package{File: f, Control: x.control, pack: &pack{store: s, file: f, index: x}}
+}
 
 func validDigest(s string) bool {
 	b, err := hex.DecodeString(s)
@@ -218,7 +230,7 @@ func (s *Store) decode(ctx context.Context, in io.ReaderAt, size int64, out stor
 	}
 	x.segments = make([]segment, len(list))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(cap(s.decoders))
+	group.SetLimit(cap(s.slots))
 	for i, u := range list {
 		group.Go(func() error {
 			limit := u.length
@@ -248,8 +260,10 @@ func (s *Store) decodeUnit(ctx context.Context, w io.Writer, u unit, limit int64
 	select {
 	case <-ctx.Done():
 		return 0, ctx.Err()
-	case d := <-s.decoders:
-		defer func() { s.decoders <- d }()
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+		d := s.decoders.Get().(*decoder)
+		defer s.decoders.Put(d)
 		return d.decode(&cancellable{ctx, w}, u.name, u.r, limit)
 	}
 }

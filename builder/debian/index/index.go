@@ -32,7 +32,11 @@ type Package struct {
 	Size          int64
 	SHA256        string
 
-	Archive, Suite string // where it was found; set by who loads the index
+	// Where it was found; set by who loads the index.
+	Archive, Suite string
+	// NotAutomatic: its suite is for packages that are asked for, such as
+	// backports. Set by who loads the index.
+	NotAutomatic bool
 }
 
 // String returns what a person calls it: "curl 8.14.1-2 arm64".

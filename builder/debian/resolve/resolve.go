@@ -15,13 +15,26 @@ import (
 // Request is a wish for a package.
 type Request struct {
 	relation.Relation
-	By string // who wishes it: "picube.hcl", "the base system"
+	Suite string // "": any
+	By    string // who wishes it: "picube.hcl", "the base system"
 }
 
-// ParseRequest reads "name", "name (>= 1)" or, as apt has it, "name=1".
+// String returns the request as ParseRequest reads it.
+func (r Request) String() string {
+	if r.Suite != "" {
+		return r.Relation.String() + "/" + r.Suite
+	}
+	return r.Relation.String()
+}
+
+// ParseRequest reads "name", "name (>= 1)" or, as apt has it, "name=1" and
+// "name/suite".
 func ParseRequest(s, by string) (Request, error) {
-	text := s
-	if name, v, ok := strings.Cut(s, "="); ok && !strings.Contains(s, "(") {
+	text, suite, _ := strings.Cut(s, "/")
+	if suite != "" && !relation.ValidName(suite) || strings.HasSuffix(s, "/") {
+		return Request{}, fmt.Errorf("%q: %q is no suite", s, suite)
+	}
+	if name, v, ok := strings.Cut(text, "="); ok && !strings.Contains(text, "(") {
 		text = name + " (= " + v + ")"
 	}
 	clauses, err := relation.Parse(text)
@@ -31,7 +44,7 @@ func ParseRequest(s, by string) (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
-	return Request{clauses[0][0], by}, nil
+	return Request{clauses[0][0], suite, by}, nil
 }
 
 // Choice is a package that was chosen.
@@ -58,7 +71,7 @@ func (u *Universe) Resolve(requests []Request, options Options) ([]Choice, error
 	}
 	s := &search{universe: u, chosen: map[string]*choice{}}
 	for _, r := range requests {
-		s.queue = append(s.queue, task{need: need{"", relation.Clause{r.Relation}}, by: r.By})
+		s.queue = append(s.queue, task{need: need{"", relation.Clause{r.Relation}}, by: r.By, suite: r.Suite})
 	}
 	conflict, err := s.solve(0)
 	if err != nil {
@@ -90,7 +103,9 @@ func (u *Universe) check(requests []Request) error {
 	for _, r := range requests {
 		names := map[string]bool{}
 		for _, p := range u.candidates(r.Relation) {
-			names[p.Name] = true
+			if r.Suite == "" || r.Suite == p.Suite {
+				names[p.Name] = true
+			}
 		}
 		switch {
 		case len(names) == 0 && u.byName[r.Name] == nil && u.providers[r.Name] == nil:
@@ -100,7 +115,7 @@ func (u *Universe) check(requests []Request) error {
 			}
 			problems[r.Name] = fmt.Errorf("package %s: there is no such package, but %s asks for it%s", r.Name, r.By, hint)
 		case len(names) == 0:
-			problems[r.Name] = fmt.Errorf("package %s: cannot be had: %s asks for it -> %s", r.Relation, r.By, u.available(r.Relation))
+			problems[r.Name] = fmt.Errorf("package %s: cannot be had: %s asks for it -> %s", r, r.By, u.available(r.Relation))
 		case len(names) > 1 && u.byName[r.Name] == nil:
 			problems[r.Name] = fmt.Errorf("package %s: %s asks for it, but it is a name for one of several packages: choose among %s",
 				r.Name, r.By, strings.Join(slices.Sorted(maps.Keys(names)), ", "))
@@ -118,7 +133,10 @@ type task struct {
 	need
 	owner *choice // nil: a request
 	by    string  // whose request
+	suite string  // of a request; "": any
 }
+
+func (t task) fits(p *index.Package) bool { return t.suite == "" || t.suite == p.Suite }
 
 type choice struct {
 	pkg  *index.Package
@@ -150,7 +168,7 @@ var errGaveUp = errors.New("cannot find packages that fit together within reason
 // solve satisfies the queue from position at on.
 func (s *search) solve(at int) (*dead, error) {
 	for ; at < len(s.queue); at++ {
-		ok, err := s.satisfied(s.queue[at].clause)
+		ok, err := s.satisfied(s.queue[at])
 		if err != nil {
 			return nil, err
 		}
@@ -161,18 +179,18 @@ func (s *search) solve(at int) (*dead, error) {
 	return nil, nil
 }
 
-func (s *search) satisfied(c relation.Clause) (bool, error) {
-	for _, r := range c {
+func (s *search) satisfied(t task) (bool, error) {
+	for _, r := range t.clause {
 		if !s.universe.archFits(r) {
 			continue
 		}
-		if have := s.chosen[r.Name]; have != nil {
+		if have := s.chosen[r.Name]; have != nil && t.fits(have.pkg) {
 			if ok, err := s.universe.matches(have.pkg, r); ok || err != nil {
 				return ok, err
 			}
 		}
 		for _, p := range s.universe.providers[r.Name] {
-			if have := s.chosen[p.Name]; have != nil && have.pkg == p.Package && provides(p.version, r) {
+			if have := s.chosen[p.Name]; have != nil && have.pkg == p.Package && t.fits(have.pkg) && provides(p.version, r) {
 				return true, nil
 			}
 		}
@@ -190,7 +208,7 @@ func (s *search) decide(at int) (*dead, error) {
 	tried := map[*index.Package]bool{}
 	for _, r := range t.clause {
 		for _, p := range s.universe.candidates(r) {
-			if tried[p] {
+			if tried[p] || !t.fits(p) {
 				continue
 			}
 			tried[p] = true

@@ -14,7 +14,7 @@ import (
 func universe(t testing.TB, world string) *resolve.Universe {
 	t.Helper()
 	var packages []index.Package
-	suite := "trixie"
+	suite, notAutomatic := "trixie", false
 	for line := range strings.Lines(world) {
 		line = strings.TrimSpace(line)
 		if line == "" {
@@ -22,10 +22,11 @@ func universe(t testing.TB, world string) *resolve.Universe {
 		}
 		if s, ok := strings.CutPrefix(line, "["); ok {
 			suite = strings.TrimSuffix(s, "]")
+			notAutomatic = strings.HasSuffix(suite, "-backports")
 			continue
 		}
 		fields := strings.SplitN(line, " ", 3)
-		p := index.Package{Name: fields[0], Version: fields[1], Arch: "arm64", Suite: suite}
+		p := index.Package{Name: fields[0], Version: fields[1], Arch: "arm64", Suite: suite, NotAutomatic: notAutomatic}
 		if len(fields) == 3 {
 			stanza, err := control.Parse(strings.ReplaceAll(fields[2], "; ", "\n"))
 			if err != nil {
@@ -60,6 +61,8 @@ func requests(t testing.TB, wishes string) []resolve.Request {
 	return list
 }
 
+const backports = "k 6 Depends: b\nb 1\n[trixie-backports]\nk 7 Depends: b, m\nm 7\nb 2"
+
 func TestResolve(t *testing.T) {
 	tests := []struct{ name, world, wishes, want string }{
 		{"one", "a 1\nb 1", "a", "a 1"},
@@ -90,6 +93,10 @@ func TestResolve(t *testing.T) {
 		{"older because of breaks", "a 1 Breaks: b (>= 2)\nb 1\nb 2\nc 1 Depends: b", "a, c", "a 1, b 1, c 1"},
 		{"older because of equality", "a 1 Depends: l\nl 2\nl 1\nd 1 Depends: l (= 1)", "a, d", "a 1, d 1, l 1"},
 		{"older of the asker", "a 2 Depends: nothing\na 1", "a", "a 1"},
+		{"backports are not taken by themselves", backports, "k", "b 1, k 6"},
+		{"backports for one package", backports, "k/trixie-backports", "b 1, k 7, m 7"},
+		{"backports for a version", backports, "k (>= 7)", "b 1, k 7, m 7"},
+		{"asked suite", "a 2\n[sid]\na 1", "a/sid", "a 1"},
 		{"no recommends", "a 1 Recommends: b\nb 1", "a", "a 1"},
 	}
 	for _, test := range tests {
@@ -139,6 +146,8 @@ func TestExplanations(t *testing.T) {
 package nothing-like-it: there is no such package, but picube.hcl asks for it`},
 		{"asked version", "a 1.9\n[sid]\na 1.8", "a (>= 2)",
 			`package a (>= 2): cannot be had: picube.hcl asks for it -> available is a 1.9 in trixie, a 1.8 in sid`},
+		{"asked suite", "a 1.9", "a/sid",
+			`package a/sid: cannot be had: picube.hcl asks for it -> available is a 1.9 in trixie`},
 		{"asked virtual", "exim 1 Provides: mta\npostfix 1 Provides: mta", "mta",
 			`package mta: picube.hcl asks for it, but it is a name for one of several packages: choose among exim, postfix`},
 		{"version", "x 1 Depends: y (>= 2)\ny 1.9", "x",
@@ -170,12 +179,12 @@ package nothing-like-it: there is no such package, but picube.hcl asks for it`},
 }
 
 func TestParseRequest(t *testing.T) {
-	for in, want := range map[string]string{"a": "a", "a=1:2-3": "a (= 1:2-3)", "a (>= 1)": "a (>= 1)"} {
-		if r, err := resolve.ParseRequest(in, "x"); err != nil || r.Relation.String() != want {
+	for in, want := range map[string]string{"a": "a", "a=1:2-3": "a (= 1:2-3)", "a (>= 1)": "a (>= 1)", "a/sid": "a/sid", "a=1/sid": "a (= 1)/sid"} {
+		if r, err := resolve.ParseRequest(in, "x"); err != nil || r.String() != want {
 			t.Errorf("%q: got %s, %v", in, r, err)
 		}
 	}
-	for _, in := range []string{"", "a, b", "a | b", "a b", "a/sid"} {
+	for _, in := range []string{"", "a, b", "a | b", "a b", "a/", "a/../b"} {
 		if r, err := resolve.ParseRequest(in, "x"); err == nil {
 			t.Errorf("%q: got %v", in, r)
 		}

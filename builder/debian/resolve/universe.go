@@ -27,7 +27,7 @@ import (
 // Universe is what packages can be chosen from.
 type Universe struct {
 	arch      string
-	byName    map[string][]*index.Package // highest version first
+	byName    map[string][]*index.Package // the best first
 	providers map[string][]provider
 	parsed    map[*index.Package]*relations
 }
@@ -87,17 +87,29 @@ func NewUniverse(arch string, packages []index.Package) (*Universe, error) {
 		}
 	}
 	for _, list := range u.byName {
-		slices.SortStableFunc(list, func(a, b *index.Package) int { return version.Compare(b.Version, a.Version) })
+		slices.SortStableFunc(list, better)
 	}
 	for _, list := range u.providers {
 		slices.SortStableFunc(list, func(a, b provider) int {
 			return cmp.Or(
 				cmp.Compare(rank(a.Priority), rank(b.Priority)),
 				cmp.Compare(a.Name, b.Name),
-				version.Compare(b.Version, a.Version))
+				better(a.Package, b.Package))
 		})
 	}
 	return u, nil
+}
+
+// better puts the highest version first, and behind all others the versions
+// of suites that are only for what is asked for.
+func better(a, b *index.Package) int {
+	switch {
+	case a.NotAutomatic && !b.NotAutomatic:
+		return 1
+	case b.NotAutomatic && !a.NotAutomatic:
+		return -1
+	}
+	return version.Compare(b.Version, a.Version)
 }
 
 func rank(priority string) int {
