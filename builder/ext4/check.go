@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -573,7 +574,8 @@ func (c *checker) entry(ino uint32, self *checked, e dirent) []uint32 {
 
 // links compares link counts.
 func (c *checker) links(context.Context) {
-	for ino, f := range c.files {
+	for _, ino := range slices.Sorted(maps.Keys(c.files)) {
+		f := c.files[ino]
 		switch {
 		case f.broken:
 		case !f.listed:

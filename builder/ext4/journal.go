@@ -1,10 +1,12 @@
 package ext4
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Journal blocks and features (Documentation/filesystems/ext4/journal.rst).
@@ -172,12 +174,14 @@ func (j *journal) read(n uint32) ([]byte, error) {
 }
 
 func (j *journal) where(n uint32) (uint64, error) {
-	for _, x := range j.blocks {
-		if uint64(n)-x.logical < x.len && uint64(n) >= x.logical {
-			return x.start + uint64(n) - x.logical, nil
-		}
+	at := uint64(n)
+	i, _ := slices.BinarySearchFunc(j.blocks, at, func(x mapped, at uint64) int {
+		return cmp.Compare(x.logical+x.len-1, at)
+	})
+	if i == len(j.blocks) || j.blocks[i].logical > at {
+		return 0, damaged("journal without block %d", n)
 	}
-	return 0, damaged("journal without block %d", n)
+	return j.blocks[i].start + at - j.blocks[i].logical, nil
 }
 
 // next returns the block n further in the ring.

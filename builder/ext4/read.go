@@ -159,7 +159,7 @@ func (fs *FS) readSuper(b []byte, size int64) error {
 		return damaged("%d inodes per group", sb.InodesPerGroup)
 	case sb.InodeSize < 128 || int(sb.InodeSize) > fs.blockSize() || sb.InodeSize&(sb.InodeSize-1) != 0:
 		return damaged("inode size %d", sb.InodeSize)
-	case fs.descLen < 32 || fs.descLen > 1024 || fs.descLen&(fs.descLen-1) != 0 || fs.has64() && fs.descLen < 64:
+	case fs.has64() && fs.descLen != descSize: // the only size that was ever made
 		return damaged("group descriptor size %d", fs.descLen)
 	}
 	fs.groups = ceilDiv(fs.blocks-fs.first, uint64(sb.BlocksPerGroup))

@@ -97,7 +97,7 @@ func (fs *FS) Tree(ctx context.Context) (*tree.Tree, error) {
 					todo = append(todo, dir{p, in})
 				}
 			}
-			if t.Exists(p) {
+			if _, err := t.Lstat(p); err == nil {
 				return nil, fmt.Errorf("%s: %w", p, damaged("the name is there twice"))
 			}
 			if err := t.Put(p, n); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/picube/picube-build/builder/tree"
 )
@@ -246,10 +247,13 @@ func (l *Layout) add(r run, fill func(b []byte, off int64) error) {
 
 // addTree adds the blocks of an extent tree.
 func (l *Layout) addTree(extents []extent, blocks []uint64, ino uint32) {
+	encode := sync.OnceValue(func() [][]byte {
+		_, tree := encodeExtents(extents, blocks, inodeSeed(l.seed, ino, 0))
+		return tree
+	})
 	for i, block := range blocks {
 		l.add(run{block, 1}, func(b []byte, _ int64) error {
-			_, all := encodeExtents(extents, blocks, inodeSeed(l.seed, ino, 0))
-			copy(b, all[i])
+			copy(b, encode()[i])
 			return nil
 		})
 	}
