@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -69,6 +70,9 @@ type Root struct {
 	Cube     *blueprint.Cube `json:"-"`                  // the first cube that uses it: base, users, settings
 	Requests []Request       `json:"requests"`           // packages asked for, sorted by name
 	Packages []Package       `json:"packages,omitempty"` // as locked, sorted by name; empty before there is a lock
+	// Key is the digest of everything that the blueprint says of what lies on
+	// the root, secrets included: they are hidden in the Cube's own JSON.
+	Key [sha256.Size]byte `json:"-"`
 }
 
 // Request is a package that somebody asked for by name.
@@ -110,7 +114,7 @@ func New(bp *blueprint.Blueprint, o Options) (*Plan, hcl.Diagnostics) {
 	name := filepath.Base(bp.Path)
 	p := &Plan{Blueprint: strings.TrimSuffix(name, filepath.Ext(name))}
 	var diags hcl.Diagnostics
-	roots := rootSet{options: o, byKey: map[string]*Root{}, names: map[string]bool{}}
+	roots := rootSet{options: o, byKey: map[[sha256.Size]byte]*Root{}, names: map[string]bool{}}
 	controlPlane := map[string]bool{}
 	for _, c := range bp.Cubes {
 		if c.Kubernetes == nil {
@@ -182,7 +186,7 @@ func (p *Plan) Root(name string) *Root {
 // rootSet gathers the roots while nodes are placed.
 type rootSet struct {
 	options Options
-	byKey   map[string]*Root
+	byKey   map[[sha256.Size]byte]*Root
 	names   map[string]bool
 	list    []*Root
 }
@@ -203,7 +207,7 @@ func (s *rootSet) find(c *blueprint.Cube, n *Node, arch string) *Root {
 	for i, stem := 2, name; s.names[name]; i++ {
 		name = fmt.Sprintf("%s-%d", stem, i)
 	}
-	r := &Root{Name: name, Arch: arch, Role: n.Role, Boards: []string{n.Board}, Cube: c}
+	r := &Root{Name: name, Arch: arch, Role: n.Role, Boards: []string{n.Board}, Cube: c, Key: k}
 	s.byKey[k], s.names[name] = r, true
 	s.list = append(s.list, r)
 	return r
@@ -211,19 +215,24 @@ func (s *rootSet) find(c *blueprint.Cube, n *Node, arch string) *Root {
 
 // rootKey is everything that lies on a root file system. What is a node's own
 // lies on its boot partition and isn't part of it.
-func rootKey(c *blueprint.Cube, n *Node, arch string) string {
+func rootKey(c *blueprint.Cube, n *Node, arch string) [sha256.Size]byte {
 	users := slices.Clone(c.Users)
 	hashes := make([]string, len(users))
 	for i, u := range users {
 		hashes[i] = string(u.PasswordHash) // hidden in the user's own JSON
 	}
+	var kubernetes blueprint.Kubernetes
+	if c.Kubernetes != nil {
+		kubernetes = *c.Kubernetes
+		kubernetes.ControlPlane = nil // the role says it
+	}
 	k, err := json.Marshal([]any{
-		arch, n.Role, c.Base, users, hashes, packagesOf(c, n.Spec), c.Debconf, c.Time,
+		arch, n.Role, c.Base, users, hashes, packagesOf(c, n.Spec), c.Debconf, c.Time, kubernetes,
 	})
 	if err != nil {
 		panic(err) // strings and slices always marshal
 	}
-	return string(k)
+	return sha256.Sum256(k)
 }
 
 func packagesOf(c *blueprint.Cube, n *blueprint.Node) []string {

@@ -146,10 +146,14 @@ func TestRootsPart(t *testing.T) {
 		{"passwords", "user \"pirate\" {\nsudo = true\npassword_hash = \"$6$b$b\"\n}", 2},
 		{"debconf", `debconf = { "a/b" = "c" }`, 2},
 		{"base", `base "debian" { recommends = true }`, 2},
+		{"versions of Kubernetes", "cluster = \"b\"\nkubernetes {\nversion = \"1.33.1\"\ncontrol_plane = [\"b-1\"]\n}", 3},
 		{"zones", `time { zone = "Europe/Berlin" }`, 2},
 	}
 	for _, test := range tests {
 		first := "cube \"a\" { nodes = 2 }\n"
+		if test.what == "versions of Kubernetes" {
+			first = "cube \"a\" {\nnodes = 1\nkubernetes {}\n}\n"
+		}
 		if test.what == "passwords" {
 			first = "cube \"a\" {\nnodes = 2\nuser \"pirate\" {\nsudo = true\npassword_hash = \"$6$a$a\"\n}\n}\n"
 		}

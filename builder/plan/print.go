@@ -35,6 +35,9 @@ func (c *Cube) print(b *bytes.Buffer) {
 	for _, u := range s.Users {
 		fmt.Fprintf(b, "  user %s: %s\n", u.Name, describe(u))
 	}
+	if k := s.Kubernetes; k != nil {
+		fmt.Fprintf(b, "  kubernetes %s, pods %s, services %s\n", k.Version, k.PodSubnet, k.ServiceSubnet)
+	}
 	for _, wifi := range s.WiFi {
 		key := "open"
 		if wifi.PSK != "" {
