@@ -359,7 +359,7 @@ func (x *expansion) extGlob(g *syntax.ExtGlob) {
 	x.in.run.stop(&UnsupportedError{"the pattern " + g.Op.String() + g.Pattern.Value + ")"})
 }
 
-// braces does brace expansion; nil if a word has none.
+// braces does brace expansion.
 func braces(w *syntax.Word) []*syntax.Word {
 	found := false
 	for _, part := range w.Parts {
@@ -368,11 +368,11 @@ func braces(w *syntax.Word) []*syntax.Word {
 		}
 	}
 	if !found {
-		return nil
+		return []*syntax.Word{w}
 	}
 	split := &syntax.Word{Parts: slices.Clone(w.Parts)}
 	if !syntax.SplitBraces(split) {
-		return nil
+		return []*syntax.Word{w}
 	}
 	return expandBraces(split)
 }

@@ -294,11 +294,17 @@ func (in *interp) appendFields(out []string, w *syntax.Word) []string {
 			return append(out, lit.Value)
 		}
 	}
+	words := []*syntax.Word{w}
 	if in.bash {
-		if words := braces(w); words != nil {
-			return append(out, in.fields(words)...)
-		}
+		words = braces(w)
 	}
+	for _, w := range words {
+		out = in.appendWord(out, w)
+	}
+	return out
+}
+
+func (in *interp) appendWord(out []string, w *syntax.Word) []string {
 	for _, f := range in.split(in.expand(w, wordMode{keepAll: true})) {
 		out = in.appendPaths(out, f)
 	}

@@ -2,6 +2,7 @@ package shell
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -53,9 +54,11 @@ func parse(text string, bash bool) *program {
 	source := text
 	for masked := 0; ; masked++ {
 		p.stmts, p.err = nil, nil
-		p.err = newParser(bash).Stmts(strings.NewReader(source), func(st *syntax.Stmt) bool {
-			p.stmts = append(p.stmts, st)
-			return true
+		p.err = guard(func() error {
+			return newParser(bash).Stmts(strings.NewReader(source), func(st *syntax.Stmt) bool {
+				p.stmts = append(p.stmts, st)
+				return true
+			})
 		})
 		var parseErr syntax.ParseError
 		if masked == 100 || !errors.As(p.err, &parseErr) {
@@ -75,6 +78,16 @@ func parse(text string, bash bool) *program {
 		p.err = a.err
 	}
 	return p
+}
+
+// guard makes an error of the panics that the parser has for some odd inputs.
+func guard(parse func() error) (err error) {
+	defer func() {
+		if e := recover(); e != nil {
+			err = fmt.Errorf("the parser gave up: %v", e)
+		}
+	}()
+	return parse()
 }
 
 // maskArithmetic blanks the arithmetic expansion around an offset at which
@@ -207,7 +220,11 @@ func (a *adapter) arithmetic(from, to uint, backquotes int) *syntax.Word {
 // document parses text as the inside of double quotes in which a double
 // quote is nothing special.
 func (a *adapter) document(text string) *syntax.Word {
-	w, err := newParser(a.bash).Document(strings.NewReader(text))
+	var w *syntax.Word
+	err := guard(func() (err error) {
+		w, err = newParser(a.bash).Document(strings.NewReader(text))
+		return err
+	})
 	if err != nil && a.err == nil {
 		a.err = err
 	}
