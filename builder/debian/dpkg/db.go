@@ -54,8 +54,6 @@ func Open(t *tree.Tree, arch string) (*DB, error) {
 		{"lock-frontend", "", 0o640},
 		{"triggers/Lock", "", 0o600},
 		{"triggers/Unincorp", "", 0o644},
-		{"diversions", "", 0o644},
-		{"statoverride", "", 0o644},
 		{"status", "", 0o644},
 	} {
 		if t.Exists(Dir + "/" + f.name) {

@@ -2,7 +2,9 @@ package dpkg
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,11 +18,11 @@ type Diversion struct {
 
 // Diversions reads the database's diversions in their order.
 func (db *DB) Diversions() ([]Diversion, error) {
-	text, err := db.tree.ReadFile(Dir + "/diversions")
+	text, err := db.read("diversions")
 	if err != nil {
 		return nil, err
 	}
-	all := lines(string(text))
+	all := lines(text)
 	if len(all)%3 != 0 {
 		return nil, fmt.Errorf("%s/diversions: %d lines are not a multiple of three", Dir, len(all))
 	}
@@ -49,14 +51,25 @@ func sortByBin[T any](all []T, name func(T) string) {
 	})
 }
 
+// read returns a file of the database, "" if there is none yet.
+func (db *DB) read(name string) (string, error) {
+	text, err := db.tree.ReadFile(Dir + "/" + name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return string(text), err
+}
+
 // replace writes a file of the database and keeps the former one as "-old".
 func (db *DB) replace(name, text string) error {
-	old, err := db.tree.ReadFile(Dir + "/" + name)
-	if err != nil {
-		return err
-	}
-	if err := db.tree.WriteFile(Dir+"/"+name+"-old", old, 0o644); err != nil {
-		return err
+	if db.tree.Exists(Dir + "/" + name) {
+		old, err := db.read(name)
+		if err != nil {
+			return err
+		}
+		if err := db.tree.WriteFile(Dir+"/"+name+"-old", []byte(old), 0o644); err != nil {
+			return err
+		}
 	}
 	return db.tree.WriteFile(Dir+"/"+name, []byte(text), 0o644)
 }
@@ -81,12 +94,12 @@ type StatOverride struct {
 
 // StatOverrides reads the database's overrides in their order.
 func (db *DB) StatOverrides() ([]StatOverride, error) {
-	text, err := db.tree.ReadFile(Dir + "/statoverride")
+	text, err := db.read("statoverride")
 	if err != nil {
 		return nil, err
 	}
 	var out []StatOverride
-	for _, line := range lines(string(text)) {
+	for _, line := range lines(text) {
 		words := strings.SplitN(line, " ", 4)
 		if len(words) != 4 {
 			return nil, fmt.Errorf("%s/statoverride: %q is not an entry", Dir, line)

@@ -733,7 +733,11 @@ func pwconv(p *shell.Process, d *database) error {
 			d.passwd.changed = true
 		}
 	}
-	return nil
+	if err := d.save(); err != nil || !p.Tree.Exists("/etc/passwd-") {
+		return err
+	}
+	// The backup may hold passwords.
+	return p.Tree.Chmod("/etc/passwd-", 0o600)
 }
 
 func grpconv(p *shell.Process, d *database) error {
