@@ -212,6 +212,7 @@ func (g *grepRun) path(name string, given bool) {
 				if !g.silent {
 					g.p.Errorf("%s: Is a directory", name)
 				}
+				g.failed = true
 				return
 			}
 			names, _ := g.p.Tree.ReadDir(g.p.Path(name))

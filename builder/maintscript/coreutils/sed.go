@@ -83,9 +83,6 @@ func sed(_ context.Context, p *shell.Process) int {
 			if err != nil {
 				p.Errorf("can't read %s: %s", name, shell.Reason(err))
 				status = 2
-				if inPlace {
-					status = 4
-				}
 				continue
 			}
 			s.run(data, name)
@@ -307,12 +304,7 @@ func (ps *sedParser) delimited(delim byte, isPattern bool) (string, error) {
 			ps.pos++
 			next := ps.src[ps.pos]
 			switch {
-			case next == delim:
-				// An escaped delimiter that is special in patterns means the
-				// character itself.
-				if isPattern && strings.IndexByte(".*[]^$+?(){}|", delim) >= 0 && !inClass {
-					b.WriteByte('\\')
-				}
+			case next == delim && !(!isPattern && delim == '&'):
 				b.WriteByte(next)
 			case isPattern && next == 'n':
 				b.WriteByte('\n')

@@ -542,7 +542,7 @@ func runParts(ctx context.Context, p *shell.Process) int {
 			p.Errorf("%s exited with return code %d", file, s)
 			status = 1
 			if has(opts, "exit") {
-				return s
+				return status
 			}
 		}
 	}

@@ -370,6 +370,9 @@ func wc(_ context.Context, p *shell.Process) int {
 		}
 		if len(files) == 0 {
 			width = 7
+			if f, ok := p.Stdin.(*shell.File); ok && f.Inode() != nil && f.Inode().IsRegular() {
+				total, width = int(f.Inode().Size()), 0
+			}
 		}
 		width = max(width, len(strconv.Itoa(total)))
 	}
@@ -1295,7 +1298,7 @@ func cmp(_ context.Context, p *shell.Process) int {
 			break
 		}
 		if d[0][i] != d[1][i] {
-			fmt.Fprintf(p.Stdout, "%s %s differ: byte %d, line %d\n", files[0], files[1], i+1, line)
+			fmt.Fprintf(p.Stdout, "%s %s differ: char %d, line %d\n", files[0], files[1], i+1, line)
 			return 1
 		}
 		if d[0][i] == '\n' {
