@@ -222,7 +222,7 @@ func describe(n *tree.Inode) string {
 
 // Rule accepts the differences of some kinds at the paths that match.
 type Rule struct {
-	Pattern string // path.Match per component; a last component "**" takes all below
+	Pattern string // path.Match per component; "**" is any number of components, at the end at least one
 	Kinds   []Kind
 	Reason  string
 	Place   string // "minimal.txt:3"
@@ -268,17 +268,31 @@ func (r Rule) accepts(d Difference) bool {
 }
 
 func matches(pattern, p string) bool {
-	if above, all := strings.CutSuffix(pattern, "/**"); all {
-		for p != "/" && p != "." {
-			p = path.Dir(p)
-			if ok, _ := path.Match(above, p); ok {
-				return true
+	return matchParts(strings.Split(pattern, "/"), strings.Split(p, "/"))
+}
+
+func matchParts(pattern, parts []string) bool {
+	for i, part := range pattern {
+		if part == "**" {
+			if i == len(pattern)-1 {
+				return len(parts) > 0
 			}
+			for skip := range len(parts) {
+				if matchParts(pattern[i+1:], parts[skip:]) {
+					return true
+				}
+			}
+			return false
 		}
-		return false
+		if len(parts) == 0 {
+			return false
+		}
+		if ok, _ := path.Match(part, parts[0]); !ok {
+			return false
+		}
+		parts = parts[1:]
 	}
-	ok, _ := path.Match(pattern, p)
-	return ok
+	return len(parts) == 0
 }
 
 // Verdict is the outcome of one comparison.

@@ -149,6 +149,30 @@ a.txt:5: /etc/*.conf content: no such difference any more
 	}
 }
 
+func TestMatches(t *testing.T) {
+	for _, test := range []struct {
+		pattern, path string
+		want          bool
+	}{
+		{"/etc/a", "/etc/a", true},
+		{"/etc/a", "/etc/a/b", false},
+		{"/etc/*", "/etc/a", true},
+		{"/etc/*", "/etc/a/b", false},
+		{"/etc/*/b", "/etc/a/b", true},
+		{"/var/log/**", "/var/log", false},
+		{"/var/log/**", "/var/log/a", true},
+		{"/var/log/**", "/var/log/a/b", true},
+		{"/usr/**/x", "/usr/x", true},
+		{"/usr/**/x", "/usr/a/b/x", true},
+		{"/usr/**/x", "/usr/a/b/xx", false},
+		{"/usr/**/c/*.pyc", "/usr/lib/a/c/b.pyc", true},
+	} {
+		if got := matches(test.pattern, test.path); got != test.want {
+			t.Errorf("%s %s: %v", test.pattern, test.path, got)
+		}
+	}
+}
+
 func TestParseRulesErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"/etc/x content":            "a.txt:1: cannot read it",

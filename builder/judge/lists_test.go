@@ -77,7 +77,7 @@ func TestLists(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if v.OK() {
+			if list.name == "minimal" && v.OK() { // one list tells; each comparison reads it all
 				testMutations(t, real, ours, rules)
 			}
 		})
