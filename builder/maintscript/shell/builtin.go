@@ -401,11 +401,6 @@ func localBuiltin(in *interp, args []string, _ int) int {
 	saved := in.locals[len(in.locals)-1]
 	for _, arg := range args[1:] {
 		if arg == "-" {
-			opts := in.opts
-			in.opts = make(map[byte]bool, len(opts))
-			for o, on := range opts {
-				in.opts[o] = on
-			}
 			in.run.stop(&UnsupportedError{"local -"})
 		}
 		name, value, assigned := strings.Cut(arg, "=")

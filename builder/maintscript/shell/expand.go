@@ -32,16 +32,14 @@ func (x *expansion) add(p piece) {
 	x.pieces = append(x.pieces, p)
 }
 
-// context says how a word is expanded.
+// wordMode says how a word is expanded.
 type wordMode struct {
 	quoted  bool // inside double quotes
 	heredoc bool // inside a here-document: a double quote is plain
 	split   bool // unquoted literal text is split too: the word of ${x:-a b}
 	assign  bool // an assignment's value: ~ after : counts
-	noTilde bool
 	keepAll bool // $@ stays several fields
 	brace   bool // inside ${}: \} is a quoted brace
-	pattern bool
 }
 
 func (in *interp) expand(w *syntax.Word, m wordMode) []piece {
@@ -57,7 +55,7 @@ func (x *expansion) parts(parts []syntax.WordPart, m wordMode) {
 		switch part := part.(type) {
 		case *syntax.Lit:
 			text := part.Value
-			if !m.quoted && !m.noTilde {
+			if !m.quoted {
 				text = x.tilde(text, i == 0, i == len(parts)-1, m)
 			}
 			x.literal(text, m)
@@ -253,7 +251,7 @@ func (in *interp) document(w *syntax.Word) string {
 
 // pattern expands a word to a pattern in which backslashes quote.
 func (in *interp) pattern(w *syntax.Word) string {
-	return in.dialect(patternText(in.expand(w, wordMode{pattern: true})))
+	return in.dialect(patternText(in.expand(w, wordMode{})))
 }
 
 // dialect makes [^a] a set that holds ^, which is what it is to dash.
@@ -358,11 +356,10 @@ func splitAssignment(w *syntax.Word) (name string, value *syntax.Word) {
 
 // split does field splitting.
 func (in *interp) split(pieces []piece) [][]piece {
-	ifs, ok := " \t\n", false
+	ifs := " \t\n"
 	if v := in.vars["IFS"]; v.set {
-		ifs, ok = v.value, true
+		ifs = v.value
 	}
-	_ = ok
 	var fields [][]piece
 	var field []piece
 	have := false    // the field under way exists, though it may be empty

@@ -250,18 +250,7 @@ func (in *interp) source(text string, flags int) int {
 func (in *interp) evalString(text string, flags int) int {
 	in.run.enter()
 	defer in.run.leave()
-	p := in.run.shell.parse(text, in.bash)
-	status := 0
-	for _, st := range p.stmts {
-		status = in.stmt(st, flags)
-		if in.skip != skipNothing {
-			return status
-		}
-	}
-	if p.err != nil {
-		in.syntaxError(p.err)
-	}
-	return status
+	return in.source(text, flags)
 }
 
 // syntaxError stops the script: whether the shell would reject it too is not
