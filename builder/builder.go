@@ -244,10 +244,11 @@ func (b *Builder) writeCards(ctx context.Context, roots map[string]*rootImage) (
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallelCards)
 	for _, cube := range b.plan.Cubes {
-		dir, err := b.cubeDir(cube)
+		dir, release, err := b.cubeDir(ctx, cube)
 		if err != nil {
 			return nil, errors.Join(err, g.Wait())
 		}
+		defer release()
 		cr := CubeResult{Name: cube.Spec.Name, Dir: dir}
 		for _, n := range cube.Nodes {
 			if !b.selected(n) {

@@ -61,7 +61,7 @@ func (c card) write(ctx context.Context) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	options := fat.Options{Size: boot.Size, Label: bootLabel, VolumeID: c.volumeID}
+	options := fat.Options{Size: boot.Size, Label: bootLabel, VolumeID: c.volumeID, Hidden: uint32(boot.Start / disk.SectorSize)}
 	if err := fat.Write(io.NewOffsetWriter(tmp, boot.Start), c.boot, options); err != nil {
 		return fmt.Errorf("%s: boot partition: %w", c.path, err)
 	}

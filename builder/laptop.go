@@ -2,6 +2,7 @@ package builder
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/picube/picube-build/builder/blueprint"
+	"github.com/picube/picube-build/builder/flock"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/secrets"
 )
@@ -34,19 +36,38 @@ func hasMadeKey(u blueprint.User, id *secrets.Cluster) bool {
 	return len(u.AuthorizedKeys) == 1 && u.AuthorizedKeys[0] == secrets.SSHPublicKey(id.Ed25519("ssh-user"), madeKeyComment)
 }
 
-// cubeDir makes the cube's folder. What lies in it holds secrets.
-func (b *Builder) cubeDir(c *plan.Cube) (string, error) {
+// cubeDir makes the cube's folder and keeps other builds out of it until
+// release is called. What lies in it holds secrets.
+func (b *Builder) cubeDir(ctx context.Context, c *plan.Cube) (_ string, release func() error, err error) {
 	dir, err := filepath.Abs(filepath.Join(b.Out, c.Spec.Name))
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if err := os.MkdirAll(b.Out, 0o755); err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
+		return "", nil, err
 	}
-	return dir, nil
+	lock := filepath.Join(dir, ".lock")
+	if release, err = flock.Acquire(ctx, lock); err != nil {
+		return "", nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	// Nobody else writes here, so what has a temporary name was left by a
+	// build that was killed.
+	left, err := filepath.Glob(filepath.Join(dir, ".*"))
+	if err != nil {
+		return "", nil, errors.Join(err, release())
+	}
+	for _, name := range left {
+		if name != lock {
+			err = errors.Join(err, os.Remove(name))
+		}
+	}
+	if err != nil {
+		return "", nil, errors.Join(err, release())
+	}
+	return dir, release, nil
 }
 
 // laptopFiles writes what lets the laptop in: the key, the nodes' host keys,

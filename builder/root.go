@@ -13,6 +13,7 @@ import (
 	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/ext4"
 	"github.com/picube/picube-build/builder/fat"
+	"github.com/picube/picube-build/builder/flock"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/tree"
 )
@@ -85,7 +86,17 @@ func (b *Builder) root(ctx context.Context, r *plan.Root) (*rootImage, error) {
 	key := sha256.Sum256(fmt.Appendf(content[:], "%s", b.BuildID))
 	dir := filepath.Join(b.Cache, "roots", hex.EncodeToString(key[:]))
 	if img, err := openRoot(dir); err == nil {
-		b.Report.Info("root %s: taken from the cache", r.Name)
+		return img, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return nil, err
+	}
+	release, err := flock.Acquire(ctx, dir+".lock")
+	if err != nil {
+		return nil, fmt.Errorf("root %s: %w", r.Name, err)
+	}
+	defer release()
+	if img, err := openRoot(dir); err == nil { // somebody else was at it
 		return img, nil
 	}
 	if err := b.makeRoot(ctx, r, node, content, dir); err != nil {
@@ -129,11 +140,11 @@ func openRoot(dir string) (*rootImage, error) {
 // makeRoot builds a root into a folder of the cache, which gets its name only
 // when everything in it is complete.
 func (b *Builder) makeRoot(ctx context.Context, r *plan.Root, node []byte, content [sha256.Size]byte, dir string) (err error) {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+	tmp := dir + ".tmp" // of a build that was killed, if it is there: the lock is ours
+	if err := os.RemoveAll(tmp); err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".root-*")
-	if err != nil {
+	if err := os.Mkdir(tmp, 0o700); err != nil {
 		return err
 	}
 	defer func() {
@@ -195,7 +206,10 @@ func writeFile(name string, write func(*os.File) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(write(f), f.Close())
+	if err := write(f); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // uuid returns a version 4 UUID for a purpose.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -72,6 +73,7 @@ func (b *Builder) install(ctx context.Context, r *plan.Root, s *system, packages
 	}
 	report, err := maintscript.Configure(ctx, s.tree, archives, maintscript.Options{
 		Arch: r.Arch, Debconf: r.Cube.Debconf, Progress: func(dpkg.Step) { advance(1) },
+		Depmod: keep{filepath.Join(b.Cache, "depmod")},
 	})
 	if err != nil {
 		return err

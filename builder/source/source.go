@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/picube/picube-build/builder/flock"
 )
 
 // Errors that callers act on.
@@ -252,7 +254,7 @@ func (c *Cache) claim(ctx context.Context, o Object) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		locked, err := lock(f)
+		locked, err := flock.Try(f)
 		if err != nil {
 			f.Close()
 			return nil, fmt.Errorf("cannot lock %s: %w", name, err)

@@ -1,6 +1,6 @@
 //go:build unix
 
-package source
+package flock
 
 import (
 	"errors"
@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes an exclusive lock that ends with the file's closing, however the
+// Try takes an exclusive lock that ends with the file's closing, however the
 // process ends. False: somebody else has it.
-func lock(f *os.File) (bool, error) {
+func Try(f *os.File) (bool, error) {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return false, nil
