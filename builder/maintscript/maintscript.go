@@ -129,17 +129,18 @@ type world struct {
 	debconf  *debconf.Store
 	kernels  map[string]bool
 	modules  map[string]bool // kernel versions that want depmod
+	pending  map[string]bool // triggers left to the first boot
 	skipped  map[string]string
 
 	ownPolicy bool
 }
 
 func newWorld(t *tree.Tree, db *dpkg.DB, o Options) *world {
-	w := &world{t: t, db: db, o: o, debconf: debconf.NewStore(t), kernels: map[string]bool{}, modules: map[string]bool{}, skipped: map[string]string{}}
+	w := &world{t: t, db: db, o: o, debconf: debconf.NewStore(t), kernels: map[string]bool{}, modules: map[string]bool{}, pending: map[string]bool{}, skipped: map[string]string{}}
 	w.programs = w.allPrograms()
 	w.shell = shell.New(shell.Config{
 		Tree:   t,
-		Lookup: func(name string) shell.Command { return w.programs[name] },
+		Lookup: w.lookup,
 		Limits: o.Limits,
 	})
 	return w
@@ -238,6 +239,14 @@ func (w *world) finish(ctx context.Context) error {
 		if err := w.depmod(ctx, v); err != nil {
 			return fmt.Errorf("modules of kernel %s: %w", v, err)
 		}
+	}
+	for _, trigger := range slices.Sorted(maps.Keys(w.pending)) {
+		if err := w.db.Leave(trigger); err != nil {
+			return err
+		}
+	}
+	if err := w.db.Save(); err != nil {
+		return err
 	}
 	if w.ownPolicy {
 		if err := w.t.Remove(policy); err != nil {

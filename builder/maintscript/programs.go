@@ -24,7 +24,7 @@ import (
 func (w *world) allPrograms() map[string]shell.Command {
 	all := map[string]shell.Command{}
 	for _, some := range []map[string]shell.Command{
-		coreutils.Commands(), account.Commands(), dpkgtools.Commands(w.db), systemd.Commands(), w.debconf.Commands(), w.own(), w.notHere(),
+		coreutils.Commands(), account.Commands(), dpkgtools.Commands(w.db), systemd.Commands(), w.debconf.Commands(), w.own(), w.notHere(), w.later(),
 	} {
 		maps.Copy(all, some)
 	}
@@ -74,6 +74,15 @@ func (w *world) own() map[string]shell.Command {
 		"ssh-keygen":               w.sshKeygen,
 		"perl":                     perl,
 		"getopt":                   getopt,
+		"locale":                   locale,
+		"setpriv":                  runAs,
+		"runuser":                  runAs,
+		"ucfq":                     ucfq,
+		"helpztags":                helpztags,
+		"update-catalog":           w.update(updateCatalog),
+		"stty":                     failWith(1),
+		"findmnt":                  failWith(1),
+		"smartctl":                 succeed,
 	}
 }
 
@@ -87,6 +96,9 @@ func (w *world) notHere() map[string]shell.Command {
 		"udevadm":         "no udev runs",
 		"modprobe":        "no kernel runs",
 		"sysctl":          "no kernel runs",
+		"vgcfgbackup":     "there are no volumes",
+		"py3compile":      noByteCode,
+		"py3clean":        noByteCode,
 		"apparmor_parser": "profiles are loaded at boot",
 		"restorecon":      "no SELinux policy is loaded",
 		"nscd":            "nothing is cached",

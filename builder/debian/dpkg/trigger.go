@@ -291,3 +291,10 @@ func (r *run) incorporate() error {
 	}
 	return r.db.tree.WriteFile(triggersDir+"/Unincorp", nil, 0o644)
 }
+
+// Leave notes a trigger that was pulled and is not to be processed now, at
+// every installed package that is interested in it; nobody waits for it.
+func (db *DB) Leave(trigger string) error {
+	r := &run{db: db, noTriggers: true}
+	return r.activate(trigger, nil)
+}

@@ -1,0 +1,170 @@
+package maintscript
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/picube/picube-build/builder/maintscript/shell"
+)
+
+// later returns programs that only make caches of what lies in a directory,
+// each behind a trigger of dpkg. They do nothing now, but their trigger is
+// left pending, so that the first boot makes the caches the package's own
+// way.
+func (w *world) later() map[string]shell.Command {
+	all := map[string]shell.Command{}
+	for program, trigger := range map[string]string{
+		"fc-cache":     "/usr/share/fonts",
+		"mandb":        "/usr/share/man",
+		"install-info": "/usr/share/info",
+	} {
+		all[program] = func(context.Context, *shell.Process) int {
+			w.pending[trigger] = true
+			w.skip(program, "the first boot makes this cache")
+			return 0
+		}
+	}
+	// Their triggers are the directories they are called with.
+	for _, program := range []string{"glib-compile-schemas", "gio-querymodules"} {
+		all[program] = func(ctx context.Context, p *shell.Process) int {
+			dir := p.Args[len(p.Args)-1]
+			if !strings.HasPrefix(dir, "/") {
+				p.Unsupported("%s", strings.Join(p.Args, " "))
+			}
+			if p.Tree.Exists(dir) {
+				w.pending[path.Clean(dir)] = true
+				w.skip(program, "the first boot makes this cache")
+			}
+			return 0
+		}
+	}
+	return all
+}
+
+var pythonName = regexp.MustCompile(`^python3(\.\d+)?$`)
+
+// lookup finds the stand-in of a program by its name or path.
+func (w *world) lookup(name string) shell.Command {
+	if c := w.programs[name]; c != nil {
+		return c
+	}
+	base := path.Base(name)
+	if pythonName.MatchString(base) {
+		return w.python
+	}
+	if strings.HasPrefix(name, "/usr/lib/") && strings.Contains(name, "/glib-2.0/") {
+		return w.programs[base]
+	}
+	return nil
+}
+
+const noByteCode = "Python makes byte code when it first needs it"
+
+// python compiles nothing; see noByteCode. Other programs in Python cannot be
+// run.
+func (w *world) python(ctx context.Context, p *shell.Process) int {
+	for i, a := range p.Args[1:] {
+		if base := path.Base(a); base == "py_compile.py" || base == "compileall.py" ||
+			a == "-m" && i+2 < len(p.Args) && (p.Args[i+2] == "py_compile" || p.Args[i+2] == "compileall") {
+			w.skip("python3", noByteCode)
+			return 0
+		}
+	}
+	p.Unsupported("%s", strings.Join(p.Args[:min(4, len(p.Args))], " "))
+	return 1
+}
+
+// locale is locale(1) in the C locale that images are built in.
+func locale(ctx context.Context, p *shell.Process) int {
+	switch {
+	case len(p.Args) == 1:
+		fmt.Fprint(p.Stdout, "LANG=\nLANGUAGE=\n")
+		for _, c := range []string{"CTYPE", "NUMERIC", "TIME", "COLLATE", "MONETARY", "MESSAGES", "PAPER", "NAME", "ADDRESS", "TELEPHONE",
+			"MEASUREMENT", "IDENTIFICATION"} {
+			fmt.Fprintf(p.Stdout, "LC_%s=\"C.UTF-8\"\n", c)
+		}
+		fmt.Fprint(p.Stdout, "LC_ALL=C.UTF-8\n")
+	case p.Args[1] == "charmap":
+		fmt.Fprintln(p.Stdout, "UTF-8")
+	case p.Args[1] == "-a":
+		fmt.Fprint(p.Stdout, "C\nC.utf8\nPOSIX\n")
+	default:
+		p.Unsupported("%s", strings.Join(p.Args, " "))
+	}
+	return 0
+}
+
+// runAs is setpriv and runuser: everything here runs as root, so a user that
+// a program would get is the one to give its files to, which those that have
+// a stand-in do not make.
+func runAs(ctx context.Context, p *shell.Process) int {
+	i := slices.Index(p.Args, "--")
+	if i < 0 || i+1 >= len(p.Args) {
+		p.Unsupported("%s", strings.Join(p.Args, " "))
+	}
+	return p.Run(ctx, shell.Call{Args: p.Args[i+1:]})
+}
+
+// ucfq prints what ucf knows of files, in its machine friendly form.
+func ucfq(ctx context.Context, p *shell.Process) int {
+	if len(p.Args) < 3 || p.Args[1] != "-w" {
+		p.Unsupported("%s", strings.Join(p.Args, " "))
+	}
+	registry, _ := p.Tree.ReadFile("/var/lib/ucf/registry")
+	for _, f := range p.Args[2:] {
+		owner := ""
+		for line := range strings.SplitSeq(string(registry), "\n") {
+			if words := strings.Fields(line); len(words) == 2 && words[1] == f {
+				owner = words[0]
+			}
+		}
+		there := "No"
+		if p.Tree.Exists(f) {
+			there = "Yes"
+		}
+		fmt.Fprintf(p.Stdout, "%s:%s:%s:\n", f, owner, there)
+	}
+	return 0
+}
+
+// helpztags is needed where vim add-ons bring documentation; none does in
+// Debian's own set.
+func helpztags(ctx context.Context, p *shell.Process) int {
+	for _, dir := range p.Args[1:] {
+		if p.Tree.Exists(p.Path(dir)) {
+			p.Unsupported("%s", strings.Join(p.Args, " "))
+		}
+	}
+	return 0
+}
+
+// updateCatalog is update-catalog --update-super, which lists the SGML
+// catalogs.
+func updateCatalog(ctx context.Context, p *shell.Process) error {
+	if p.Args[len(p.Args)-1] != "--update-super" {
+		p.Unsupported("%s", strings.Join(p.Args, " "))
+	}
+	var b strings.Builder
+	b.WriteString("--\n## This file is created by update-catalog with update-super.\n" +
+		"## Please see update-catalog(8) for how to modify this file.\n--\n")
+	names, _ := p.Tree.ReadDir("/etc/sgml")
+	for _, n := range names {
+		if strings.HasSuffix(n, ".cat") {
+			b.WriteString("CATALOG /etc/sgml/" + n + "\n")
+		}
+	}
+	if err := p.Tree.MkdirAll("/var/lib/sgml-base", 0o755); err != nil {
+		return err
+	}
+	const file = "/var/lib/sgml-base/supercatalog"
+	if p.Tree.Exists(file) {
+		if err := p.Tree.Rename(file, file+".old"); err != nil {
+			return err
+		}
+	}
+	return p.Tree.WriteFile(file, []byte(b.String()), 0o644)
+}
