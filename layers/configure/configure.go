@@ -4,6 +4,7 @@ package configure
 
 import (
 	_ "embed"
+	"errors"
 
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/tree"
@@ -23,6 +24,15 @@ func (Layer) Name() string { return "configure" }
 func (Layer) Packages(*plan.Root) []string { return nil }
 
 // Apply installs the unit; it starts nothing when every package is configured.
+//
+// It also notes what the build has done already: users, hardware database,
+// message catalog and library cache are those of this /usr, so systemd need
+// not make them again at the first boot (systemd-update-done.service(8)).
 func (Layer) Apply(r *plan.Root, t *tree.Tree) error {
-	return unit.Install(t, "picube-configure.service", service)
+	return errors.Join(
+		t.SetModTime("/usr", t.Epoch()),
+		t.WriteFile("/etc/.updated", nil, 0o644),
+		t.WriteFile("/var/.updated", nil, 0o644),
+		unit.Install(t, "picube-configure.service", service),
+	)
 }
