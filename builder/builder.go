@@ -20,6 +20,7 @@ import (
 
 	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/debian/archive"
+	"github.com/picube/picube-build/builder/lock"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/secrets"
 	"github.com/picube/picube-build/builder/tree"
@@ -48,6 +49,25 @@ type NodeLayer interface {
 // 1970).
 type PreparedLayer interface {
 	Prepare(ctx context.Context, r *plan.Root, epoch int64) error
+	// Fingerprint stands for what it got for a root: another one, another
+	// root.
+	Fingerprint(r *plan.Root) string
+}
+
+// LockedLayer is a layer whose content comes from elsewhere than the
+// distribution, and belongs into the lock.
+type LockedLayer interface {
+	// Lock finds out what goes onto a root.
+	Lock(ctx context.Context, r *plan.Root) ([]lock.Input, error)
+	// Locked is given the lock's inputs and returns those that the root wants:
+	// at least name and version.
+	Locked(r *plan.Root, inputs []lock.Input) ([]lock.Input, error)
+}
+
+// LaptopLayer is a layer with files for the laptop, by their names in the
+// cube's folder.
+type LaptopLayer interface {
+	LaptopFiles(p *plan.Plan, c *plan.Cube) (map[string][]byte, error)
 }
 
 // Reporter is told how far a build is.

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/ext4"
 	"github.com/picube/picube-build/builder/fat"
 	"github.com/picube/picube-build/builder/flock"
@@ -55,21 +54,22 @@ const (
 // contentKey stands for everything on a root that does not follow from the
 // code of picube-build itself.
 func (b *Builder) contentKey(r *plan.Root, node []byte) ([sha256.Size]byte, error) {
-	packages := make([]string, 0, len(r.Packages))
+	content := struct {
+		Node, Root [sha256.Size]byte
+		Epoch      int64
+		Boards     []string
+		Packages   []string
+		Layers     []string
+	}{Node: sha256.Sum256(node), Root: r.Key, Epoch: b.epoch.Unix(), Boards: r.Boards}
 	for _, p := range r.Packages {
-		packages = append(packages, p.SHA256)
+		content.Packages = append(content.Packages, p.SHA256)
 	}
-	spec := *r.Cube
-	spec.Nodes, spec.Name, spec.Number = nil, "", 0 // they differ between cards, not between roots
-	text, err := json.Marshal(struct {
-		Node     [sha256.Size]byte
-		Epoch    int64
-		Arch     string
-		Role     string
-		Boards   []string
-		Packages []string
-		Cube     blueprint.Cube
-	}{sha256.Sum256(node), b.epoch.Unix(), r.Arch, r.Role, r.Boards, packages, spec})
+	for _, l := range b.Layers {
+		if p, ok := l.(PreparedLayer); ok {
+			content.Layers = append(content.Layers, p.Fingerprint(r))
+		}
+	}
+	text, err := json.Marshal(content)
 	return sha256.Sum256(text), err
 }
 
