@@ -3,8 +3,10 @@
 package judge
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/picube/picube-build/builder/debian/dpkg"
 	"github.com/picube/picube-build/builder/maintscript"
 	"github.com/picube/picube-build/builder/tree"
 )
@@ -40,14 +43,7 @@ func TestLists(t *testing.T) {
 		t.Run(list.name, func(t *testing.T) {
 			real := openTruth(t, makeTruth(t, list.name, debs))
 			archives := openPackages(t, real, debs)
-			ours := tree.New(epoch)
-			result, err := maintscript.Configure(context.Background(), ours, archives, maintscript.Options{
-				Arch:    "amd64",
-				Debconf: answers(readList(t, list.name+".debconf")),
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			ours, result := configure(t, archives, answers(readList(t, list.name+".debconf")))
 			var b strings.Builder
 			for _, p := range result.Unfinished() {
 				fmt.Fprintf(&b, "package %s is left %s: %v\n", p.Name, p.Status, p.Why)
@@ -79,9 +75,20 @@ func TestLists(t *testing.T) {
 			}
 			if list.name == "minimal" && v.OK() { // one list tells; each comparison reads it all
 				testMutations(t, real, ours, rules)
+				testDroppedCommands(t, real, archives, rules)
 			}
 		})
 	}
+}
+
+func configure(t *testing.T, archives []dpkg.Archive, debconf map[string]string) (*tree.Tree, maintscript.Report) {
+	t.Helper()
+	ours := tree.New(epoch)
+	result, err := maintscript.Configure(context.Background(), ours, archives, maintscript.Options{Arch: "amd64", Debconf: debconf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ours, result
 }
 
 // answers makes Configure's option of what debconf-set-selections(1) takes.
@@ -132,6 +139,38 @@ func testMutations(t *testing.T, real, ours *tree.Tree, rules []Rule) {
 		ours.Rollback(mark)
 		if len(v.Rejected) != 1 || v.Rejected[0].Path != m.path || v.Rejected[0].Kind != m.kind {
 			t.Errorf("changed the %s of %s, the judge said %v", m.kind, m.path, v)
+		}
+	}
+}
+
+// testDroppedCommands shows that the judge misses the work of each command
+// that has a stand-in: the scripts call it by a name that has none.
+func testDroppedCommands(t *testing.T, real *tree.Tree, archives []dpkg.Archive, rules []Rule) {
+	for command, miss := range map[string]string{
+		"ldconfig":            "/etc/ld.so.cache",
+		"systemd-hwdb":        "/usr/lib/udev/hwdb.bin",
+		"journalctl":          "/var/lib/systemd/catalog/database",
+		"update-alternatives": "/etc/alternatives/awk",
+		"deb-systemd-helper":  "/etc/systemd/system/timers.target.wants/fstrim.timer",
+		"systemd-sysusers":    "/etc/passwd",
+		"systemd-tmpfiles":    "/etc/mtab",
+		"pam-auth-update":     "/etc/pam.d/common-auth",
+		"dpkg-statoverride":   "/var/lib/dpkg/statoverride",
+	} {
+		crippled := slices.Clone(archives)
+		for i, a := range crippled {
+			crippled[i].Control = maps.Clone(a.Control)
+			for _, script := range []string{"preinst", "postinst"} {
+				if text, ok := a.Control[script]; ok {
+					crippled[i].Control[script] = bytes.ReplaceAll(text, []byte(command), []byte("no-"+command))
+				}
+			}
+		}
+		ours, _ := configure(t, crippled, nil)
+		v := compare(t, real, ours, rules)
+		named := slices.ContainsFunc(v.Rejected, func(d Difference) bool { return d.Path == miss })
+		if !named {
+			t.Errorf("without %s the judge does not name %s, but says %v", command, miss, v)
 		}
 	}
 }
