@@ -3,9 +3,11 @@ package maintscript
 import (
 	"context"
 	"fmt"
+	"io"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/picube/picube-build/builder/maintscript/shell"
@@ -167,4 +169,80 @@ func updateCatalog(ctx context.Context, p *shell.Process) error {
 		}
 	}
 	return p.Tree.WriteFile(file, []byte(b.String()), 0o644)
+}
+
+// iconv passes UTF-8 on as UTF-8.
+func iconv(ctx context.Context, p *shell.Process) int {
+	var files []string
+	for i, a := range p.Args[1:] {
+		before := p.Args[i]
+		switch {
+		case a == "-f" || a == "-t" || a == "-c":
+		case before == "-f" || before == "-t":
+			name, _, _ := strings.Cut(strings.ToUpper(a), "//")
+			if name != "UTF-8" && name != "UTF8" {
+				p.Unsupported("%s", strings.Join(p.Args, " "))
+			}
+		case strings.HasPrefix(a, "-"):
+			p.Unsupported("option %s", a)
+		default:
+			files = append(files, a)
+		}
+	}
+	if len(files) > 0 {
+		p.Unsupported("%s", strings.Join(p.Args, " "))
+	}
+	text, err := shell.ReadAll(p.Stdin)
+	if err == nil {
+		_, err = p.Stdout.Write(text)
+	}
+	if err != nil {
+		p.Errorf("%v", err)
+		return 1
+	}
+	return 0
+}
+
+// dd copies the first blocks of a file.
+func dd(ctx context.Context, p *shell.Process) int {
+	size, count := 512, -1
+	in, out := "/dev/stdin", ""
+	for _, a := range p.Args[1:] {
+		key, value, _ := strings.Cut(a, "=")
+		n, err := strconv.Atoi(value)
+		switch {
+		case key == "if":
+			in = value
+		case key == "of":
+			out = value
+		case key == "bs" && err == nil && n > 0:
+			size = n
+		case key == "count" && err == nil && n >= 0:
+			count = n
+		case key == "status":
+		default:
+			p.Unsupported("operand %s", a)
+		}
+	}
+	f, err := p.Open(in)
+	if err != nil {
+		p.Errorf("failed to open '%s': %s", in, shell.Reason(err))
+		return 1
+	}
+	defer f.Close()
+	var r io.Reader = f
+	if count >= 0 {
+		r = io.LimitReader(f, int64(size)*int64(count))
+	}
+	data, err := shell.ReadAll(r)
+	if err == nil && out != "" {
+		err = p.WriteFile(out, data)
+	} else if err == nil {
+		_, err = p.Stdout.Write(data)
+	}
+	if err != nil {
+		p.Errorf("%v", err)
+		return 1
+	}
+	return 0
 }

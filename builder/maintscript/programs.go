@@ -80,8 +80,12 @@ func (w *world) own() map[string]shell.Command {
 		"ucfq":                     ucfq,
 		"helpztags":                helpztags,
 		"update-catalog":           w.update(updateCatalog),
+		"update-xmlcatalog":        w.update(updateXMLCatalog),
+		"iconv":                    iconv,
+		"dd":                       dd,
 		"stty":                     failWith(1),
 		"findmnt":                  failWith(1),
+		"lsmod":                    succeed,
 		"smartctl":                 succeed,
 	}
 }
