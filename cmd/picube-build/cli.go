@@ -130,6 +130,7 @@ the blueprint is wrong; 130 interrupted.`
 		c.buildCommand(),
 		c.checkCommand(),
 		c.planCommand(),
+		c.bootCommand(),
 		c.updateCommand(),
 		c.verifyCommand(),
 		c.inspectCommand(),
