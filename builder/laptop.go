@@ -81,6 +81,19 @@ func (b *Builder) laptopFiles(c *plan.Cube, dir string) error {
 			files[keyFile] = string(secrets.SSHPrivateKey(id.Ed25519("ssh-user"), madeKeyComment))
 		}
 	}
+	for _, l := range b.Layers {
+		ll, ok := l.(LaptopLayer)
+		if !ok {
+			continue
+		}
+		more, err := ll.LaptopFiles(b.plan, c)
+		if err != nil {
+			return fmt.Errorf("layer %s: %w", l.Name(), err)
+		}
+		for name, data := range more {
+			files[name] = string(data)
+		}
+	}
 	for name, text := range files {
 		if err := replaceFile(filepath.Join(dir, name), []byte(text)); err != nil {
 			return err

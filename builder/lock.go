@@ -32,7 +32,7 @@ func (b *Builder) ensureLock(ctx context.Context) error {
 	case err != nil:
 		return err
 	default:
-		wanted, err := b.wants()
+		wanted, err := b.wants(l)
 		if err != nil {
 			return err
 		}
@@ -95,12 +95,42 @@ func (b *Builder) newLock(ctx context.Context, former *lock.Lock) (*lock.Lock, e
 			}
 		}
 		l.Sets = append(l.Sets, sets...)
+		inputs, err := b.inputs(r, func(ll LockedLayer) ([]lock.Input, error) { return ll.Lock(ctx, r) })
+		if err != nil {
+			return nil, err
+		}
+		l.Inputs = addNew(l.Inputs, inputs)
 	}
 	return l, nil
 }
 
-// wants is what the blueprint asks of a lock.
-func (b *Builder) wants() (lock.Wanted, error) {
+// inputs asks the layers for what they put on a root.
+func (b *Builder) inputs(r *plan.Root, ask func(LockedLayer) ([]lock.Input, error)) ([]lock.Input, error) {
+	var all []lock.Input
+	for _, l := range b.Layers {
+		if ll, ok := l.(LockedLayer); ok {
+			inputs, err := ask(ll)
+			if err != nil {
+				return nil, fmt.Errorf("layer %s: root %s: %w", l.Name(), r.Name, err)
+			}
+			all = append(all, inputs...)
+		}
+	}
+	return all, nil
+}
+
+// addNew adds the inputs that no other root has brought.
+func addNew(all, inputs []lock.Input) []lock.Input {
+	for _, in := range inputs {
+		if !slices.ContainsFunc(all, func(o lock.Input) bool { return o.Name == in.Name && o.Version == in.Version }) {
+			all = append(all, in)
+		}
+	}
+	return all
+}
+
+// wants is what the blueprint asks of a lock; layers look at the one there is.
+func (b *Builder) wants(l *lock.Lock) (lock.Wanted, error) {
 	var all lock.Wanted
 	for _, r := range b.plan.Roots {
 		archives, err := b.archives(r.Cube.Base)
@@ -111,6 +141,11 @@ func (b *Builder) wants() (lock.Wanted, error) {
 		if err != nil {
 			return all, err
 		}
+		inputs, err := b.inputs(r, func(ll LockedLayer) ([]lock.Input, error) { return ll.Locked(r, l.Inputs) })
+		if err != nil {
+			return all, err
+		}
+		all.Inputs = addNew(all.Inputs, inputs)
 		wanted := debian.Wanted(r.Arch, archives, []debian.Wish{w})
 		all.Sets = append(all.Sets, wanted.Sets...)
 		for _, s := range wanted.Suites {
@@ -125,6 +160,9 @@ func (b *Builder) wants() (lock.Wanted, error) {
 // apply fills the plan from a lock that fits it.
 func (b *Builder) apply(l *lock.Lock) error {
 	for _, r := range b.plan.Roots {
+		if _, err := b.inputs(r, func(ll LockedLayer) ([]lock.Input, error) { return ll.Locked(r, l.Inputs) }); err != nil {
+			return err
+		}
 		set := l.Set(r.Name, r.Arch)
 		if set == nil {
 			return fmt.Errorf("%s: cannot find the packages of root %s", b.Lock, r.Name)

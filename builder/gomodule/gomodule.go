@@ -74,7 +74,8 @@ func target(arch string) ([]string, error) {
 type Source struct {
 	Dir   string
 	GoMod string
-	Sum   string
+	Zip   string // as it was downloaded
+	Sum   string // checksum as in go.sum ("h1:…")
 	Error string
 }
 
@@ -111,7 +112,7 @@ func (c Compiler) Build(ctx context.Context, m Module, arch string) (Result, err
 	if err != nil {
 		return Result{}, fmt.Errorf("module %s: %w", m.Path, err)
 	}
-	goVersion, err := c.goVersion(ctx)
+	goVersion, err := c.GoVersion(ctx)
 	if err != nil {
 		return Result{}, err
 	}
@@ -326,7 +327,8 @@ func explain(ctx context.Context, err error, stderr []byte) error {
 	return fmt.Errorf("%w: %s", err, strings.Join(lines[max(0, len(lines)-5):], "; "))
 }
 
-func (c Compiler) goVersion(ctx context.Context) (string, error) {
+// GoVersion returns the version of the go command.
+func (c Compiler) GoVersion(ctx context.Context) (string, error) {
 	out, err := c.run(ctx, os.TempDir(), nil, "env", "GOVERSION")
 	if err != nil {
 		return "", fmt.Errorf("cannot ask for the Go version: %w", err)

@@ -76,27 +76,64 @@ func platform(arch string) (v1.Platform, error) {
 // Pull gets an image from its registry, by tag or digest, for a Debian
 // architecture. Blobs that are in the store are not downloaded again.
 func (s *Store) Pull(ctx context.Context, image, arch string, options ...remote.Option) (containerd.Image, error) {
-	img, err := s.pull(ctx, image, arch, options)
+	full, err := FullName(image)
 	if err != nil {
-		return containerd.Image{}, fmt.Errorf("image %s: %w", image, err)
+		return containerd.Image{}, err
+	}
+	return s.PullAs(ctx, full, image, arch, options...)
+}
+
+// PullAs is Pull for an image that is to be known under another name than
+// where it comes from: a mirror, or a digest.
+func (s *Store) PullAs(ctx context.Context, as, from, arch string, options ...remote.Option) (containerd.Image, error) {
+	img, err := Find(ctx, from, arch, options...)
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	out, err := s.Put(as, img)
+	if err != nil {
+		return containerd.Image{}, fmt.Errorf("image %s: %w", from, err)
+	}
+	return out, nil
+}
+
+// Find asks the registry for an image; nothing but its manifest is downloaded.
+func Find(ctx context.Context, image, arch string, options ...remote.Option) (v1.Image, error) {
+	p, err := platform(arch)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", image, err)
+	}
+	ref, err := name.ParseReference(image)
+	if err != nil {
+		return nil, err
+	}
+	img, err := remote.Image(ref, append([]remote.Option{remote.WithContext(ctx), remote.WithPlatform(p)}, options...)...)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", image, err)
 	}
 	return img, nil
 }
 
-func (s *Store) pull(ctx context.Context, image, arch string, options []remote.Option) (containerd.Image, error) {
-	p, err := platform(arch)
-	if err != nil {
-		return containerd.Image{}, err
-	}
+// FullName returns an image's name with registry and tag, as the kubelet and
+// containerd complete it.
+func FullName(image string) (string, error) {
 	ref, err := name.ParseReference(image)
 	if err != nil {
-		return containerd.Image{}, err
+		return "", err
 	}
-	img, err := remote.Image(ref, append([]remote.Option{remote.WithContext(ctx), remote.WithPlatform(p)}, options...)...)
+	if rest, ok := strings.CutPrefix(ref.Name(), name.DefaultRegistry+"/"); ok {
+		return "docker.io/" + rest, nil
+	}
+	return ref.Name(), nil
+}
+
+// WithDigest returns the name of one content of an image's repository.
+func WithDigest(image, digest string) (string, error) {
+	ref, err := name.ParseReference(image)
 	if err != nil {
-		return containerd.Image{}, err
+		return "", err
 	}
-	return s.Put(ref.Name(), img)
+	return ref.Context().Digest(digest).Name(), nil
 }
 
 // Put stores an image under a name with registry and tag.

@@ -109,7 +109,7 @@ func (c *cli) builder(bp *blueprint.Blueprint, flags buildFlags, reporter builde
 	identities := secrets.Open(stem+".secrets", rand.Reader)
 	return builder.New(builder.Config{
 		Blueprint: bp,
-		Layers:    layers.All(layers.Options{Kubernetes: c.kubernetes(cache, source, identities, reporter)}),
+		Layers:    layers.All(layers.Options{Kubernetes: c.kubernetes(bp, cache, source, identities, reporter)}),
 		Out:       flags.out,
 		Cache:     cache,
 		Lock:      stem + ".lock.hcl",

@@ -11,9 +11,16 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
+	"strings"
 
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/containerd"
+	"github.com/picube/picube-build/builder/lock"
+	"github.com/picube/picube-build/builder/oci"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/secrets"
 	"github.com/picube/picube-build/builder/tree"
@@ -26,18 +33,40 @@ import (
 //go:embed files
 var files embed.FS
 
+// Upstream gets Kubernetes.
+type Upstream interface {
+	// Lock finds out what a version is made of.
+	Lock(ctx context.Context, w upstream.Wish, arch string) ([]lock.Input, error)
+	// Get returns what was locked; what it makes itself carries the time epoch.
+	Get(ctx context.Context, w upstream.Wish, locked []lock.Input, arch string, epoch int64) (*upstream.Set, error)
+}
+
+// Images gets the blueprint's own images from their registries.
+type Images interface {
+	Find(ctx context.Context, image, arch string) (digest string, size int64, err error)
+	Pull(ctx context.Context, image, digest, arch string) (containerd.Image, error)
+}
+
 // Layer is Kubernetes by kubeadm.
 type Layer struct {
-	// Get returns the programs and images of a version for an architecture;
-	// what it makes itself carries the time epoch.
-	Get func(ctx context.Context, version, arch string, epoch int64) (*upstream.Set, error)
+	Upstream Upstream
+	Images   Images
 	// Identity returns a cluster's authorities.
 	Identity func(cluster string) (*secrets.Cluster, error)
+	// ReadFile reads a file that the blueprint names.
+	ReadFile func(name string) ([]byte, error)
 	// Temp is a folder for files that exist only while a root is made.
 	Temp string
 
-	sets map[string]*upstream.Set // by root
-	open []*os.File
+	locked []lock.Input
+	sets   map[string]*set // by root
+	open   []*os.File
+}
+
+// set is what a root holds.
+type set struct {
+	*upstream.Set
+	own []containerd.Image // the blueprint's
 }
 
 // Name returns "kubernetes".
@@ -53,19 +82,105 @@ func (*Layer) Packages(r *plan.Root) []string {
 	}
 }
 
-// Prepare gets the release that a root holds.
+func wish(k *blueprint.Kubernetes) upstream.Wish {
+	return upstream.Wish{Version: "v" + k.Version, From: k.Source, Mirror: strings.TrimSuffix(k.Mirror, "/")}
+}
+
+// imagePrefix begins the names of the blueprint's images in the lock.
+const imagePrefix = "image/"
+
+func imageInput(image, arch string) (lock.Input, error) {
+	full, err := oci.FullName(image)
+	return lock.Input{Name: imagePrefix + arch + "/" + full, Version: full[strings.LastIndexAny(full, ":")+1:]}, err
+}
+
+// Lock finds out what a root's Kubernetes and images are made of.
+func (l *Layer) Lock(ctx context.Context, r *plan.Root) ([]lock.Input, error) {
+	k := r.Cube.Kubernetes
+	if k == nil {
+		return nil, nil
+	}
+	inputs, err := l.Upstream.Lock(ctx, wish(k), r.Arch)
+	var unknown *upstream.ErrVersion
+	if errors.As(err, &unknown) {
+		return nil, hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "Unknown version", Detail: unknown.Error() + ".", Subject: k.Range.Ptr()}}
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, image := range k.Images {
+		in, err := imageInput(image, r.Arch)
+		if err != nil {
+			return nil, err
+		}
+		digest, size, err := l.Images.Find(ctx, image, r.Arch)
+		if err != nil {
+			return nil, err
+		}
+		in.Source, in.Size, in.SHA256 = "registry", size, digest
+		inputs = append(inputs, in)
+	}
+	return inputs, nil
+}
+
+// Locked takes a lock's inputs and returns those that a root needs; of one
+// that is not there it can tell only name and version.
+func (l *Layer) Locked(r *plan.Root, inputs []lock.Input) ([]lock.Input, error) {
+	l.locked = inputs
+	k := r.Cube.Kubernetes
+	if k == nil {
+		return nil, nil
+	}
+	var wanted []lock.Input
+	if w := wish(k); w.Fits(inputs) {
+		for _, in := range inputs {
+			if upstream.IsInput(in) {
+				wanted = append(wanted, in)
+			}
+		}
+	} else {
+		wanted = append(wanted, w.Missing())
+	}
+	for _, image := range k.Images {
+		in, err := imageInput(image, r.Arch)
+		if err != nil {
+			return nil, err
+		}
+		wanted = append(wanted, in)
+	}
+	return wanted, nil
+}
+
+// Prepare gets what a root holds.
 func (l *Layer) Prepare(ctx context.Context, r *plan.Root, epoch int64) error {
-	if r.Cube.Kubernetes == nil {
+	k := r.Cube.Kubernetes
+	if k == nil {
 		return nil
 	}
-	set, err := l.Get(ctx, r.Cube.Kubernetes.Version, r.Arch, epoch)
+	got, err := l.Upstream.Get(ctx, wish(k), l.locked, r.Arch, epoch)
 	if err != nil {
 		return err
 	}
-	if l.sets == nil {
-		l.sets = map[string]*upstream.Set{}
+	s := &set{Set: got}
+	for _, image := range k.Images {
+		in, err := imageInput(image, r.Arch)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(l.locked, func(o lock.Input) bool { return o.Name == in.Name })
+		if i < 0 {
+			return fmt.Errorf("image %s: cannot find it in the lock", image)
+		}
+		img, err := l.Images.Pull(ctx, image, l.locked[i].SHA256, r.Arch)
+		if err != nil {
+			return err
+		}
+		s.own = append(s.own, img)
 	}
-	l.sets[r.Name] = set
+	if l.sets == nil {
+		l.sets = map[string]*set{}
+	}
+	l.sets[r.Name] = s
 	return nil
 }
 
@@ -90,7 +205,7 @@ func (l *Layer) Apply(r *plan.Root, t *tree.Tree) error {
 			return err
 		}
 	}
-	images := slices.Clone(set.Node)
+	images := slices.Concat(set.Node, set.own)
 	if r.Role == plan.RoleControlPlane {
 		images = append(images, set.ControlPlane...)
 	}
@@ -113,7 +228,7 @@ func (l *Layer) program(t *tree.Tree, at, file string) error {
 	return t.WriteContent(at, io.NewSectionReader(f, 0, info.Size()), 0o755)
 }
 
-func (l *Layer) settings(t *tree.Tree, set *upstream.Set) error {
+func (l *Layer) settings(t *tree.Tree, set *set) error {
 	var errs []error
 	read := func(name string) []byte {
 		data, err := files.ReadFile("files/" + name)
@@ -158,6 +273,48 @@ func manifests(t *tree.Tree) error {
 	return nil
 }
 
+// manifests adds the blueprint's own objects. They lie on the control plane's
+// cards and not on the root that they share: another manifest, another card,
+// but not another root.
+func (l *Layer) manifests(k *blueprint.Kubernetes, files map[string][]byte) error {
+	for i, name := range k.Manifests {
+		text, err := l.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("manifest %s: %w", name, err)
+		}
+		files[fmt.Sprintf("%s/blueprint-%02d-%s", kubeadmd.Manifests, i+1, path.Base(filepath.ToSlash(name)))] = text
+	}
+	return nil
+}
+
+// LaptopFiles returns the file that kubectl on the laptop needs.
+func (l *Layer) LaptopFiles(p *plan.Plan, c *plan.Cube) (map[string][]byte, error) {
+	if c.Spec.Kubernetes == nil {
+		return nil, nil
+	}
+	id, err := l.Identity(c.Spec.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	server, err := Server(p, c.Spec.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	config, err := Kubeconfig(id, c.Spec.Cluster, server)
+	return map[string][]byte{"kubeconfig": config}, err
+}
+
+// Server returns the API's address as seen from the household: the first
+// control-plane node by its name.
+func Server(p *plan.Plan, cluster string) (string, error) {
+	for _, n := range p.Nodes() {
+		if n.Cluster == cluster && n.Role == plan.RoleControlPlane {
+			return fmt.Sprintf("https://%s.local:%d", n.Name, kubeadmd.APIPort), nil
+		}
+	}
+	return "", fmt.Errorf("cluster %q: cannot find a control plane in it", cluster)
+}
+
 // Names of the authorities as kubeadm gives them.
 const (
 	clusterAuthority = "kubernetes"
@@ -194,6 +351,11 @@ func (l *Layer) Node(p *plan.Plan, n *plan.Node, conf *nodeconf.Node, boot *tree
 	secret, err := nodeSecrets(id, n)
 	if err != nil {
 		return err
+	}
+	if n.Role == plan.RoleControlPlane {
+		if err := l.manifests(k, secret); err != nil {
+			return err
+		}
 	}
 	for at, data := range secret {
 		file := "/" + path.Join(nodeconf.IdentityDir, at)

@@ -18,7 +18,7 @@ import (
 // Engine is a way to form a cluster.
 type Engine interface {
 	// Prepare writes what the node runs with; it may run at every start.
-	Prepare() error
+	Prepare(ctx context.Context) error
 	// IsControlPlane and MayBegin are what the node is meant to be.
 	IsControlPlane() bool
 	MayBegin() bool
@@ -77,7 +77,7 @@ const (
 
 // Run brings the node into its cluster and follows it until ctx ends.
 func (j *Joiner) Run(ctx context.Context) error {
-	if err := j.Engine.Prepare(); err != nil {
+	if err := j.Engine.Prepare(ctx); err != nil {
 		return err
 	}
 	if err := j.until(ctx, j.enter); err != nil {

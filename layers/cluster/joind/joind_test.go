@@ -21,10 +21,10 @@ type fake struct {
 	cancel context.CancelFunc
 }
 
-func (f *fake) Prepare() error       { return nil }
-func (f *fake) IsControlPlane() bool { return f.controlPlane }
-func (f *fake) MayBegin() bool       { return f.first }
-func (f *fake) IsMember() bool       { return f.member }
+func (f *fake) Prepare(context.Context) error { return nil }
+func (f *fake) IsControlPlane() bool          { return f.controlPlane }
+func (f *fake) MayBegin() bool                { return f.first }
+func (f *fake) IsMember() bool                { return f.member }
 
 func (f *fake) step(name string) error {
 	if f.fails > 0 {

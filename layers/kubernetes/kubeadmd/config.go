@@ -67,6 +67,9 @@ const (
 	AdminConfig      = "/etc/kubernetes/picube/admin.conf"
 	AdminCertificate = "/etc/kubernetes/picube/admin.crt"
 	AdminKey         = "/etc/kubernetes/picube/admin.key"
+	// resolvConf is what the kubelet gives pods that use the node's resolver.
+	resolvConf   = "/etc/kubernetes/picube/resolv.conf"
+	resolvedConf = "/etc/systemd/resolved.conf.d/picube-kubernetes.conf"
 	// Manifests is where objects lie that the cluster gets when it begins.
 	Manifests = "/usr/lib/picube/manifests"
 
@@ -149,7 +152,7 @@ func (c Config) kubelet() (document, error) {
 		"clusterDNS":               []string{dns.String()},
 		"clusterDomain":            "cluster.local",
 		"containerRuntimeEndpoint": criSocket,
-		"resolvConf":               "/run/systemd/resolve/resolv.conf",
+		"resolvConf":               resolvConf,
 		"rotateCertificates":       true,
 		"staticPodPath":            "/etc/kubernetes/manifests",
 		"authentication": document{

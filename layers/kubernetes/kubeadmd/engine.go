@@ -68,7 +68,7 @@ func (e *Engine) IsMember() bool {
 
 // Prepare writes what the node's programs run with, whatever comes next. It
 // may run at every start.
-func (e *Engine) Prepare() error {
+func (e *Engine) Prepare(ctx context.Context) error {
 	server := "https://" + endpoint()
 	node, err := KubeConfig(server, "system:node:"+e.Node.Hostname, AuthorityCertificate, NodeCertificate, NodeKey)
 	if err != nil {
@@ -86,7 +86,31 @@ func (e *Engine) Prepare() error {
 			errs = append(errs, e.write(path.Join(patchDir, name), []byte(text)))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, e.nameServer(ctx))...)
+}
+
+// nameServer lets the node's resolver answer on the node's address: pods can't
+// reach the one on the loopback address, and a copy of the name servers of the
+// moment would be wrong tomorrow, or empty, which CoreDNS does not survive.
+func (e *Engine) nameServer(ctx context.Context) error {
+	address, err := nodeAddress(e.Node)
+	if err != nil {
+		return err
+	}
+	if err := e.write(resolvConf, []byte("nameserver "+address+"\n")); err != nil {
+		return err
+	}
+	text := []byte("[Resolve]\nDNSStubListenerExtra=" + address + "\n")
+	if old, err := os.ReadFile(filepath.Join(e.Root, resolvedConf)); err == nil && bytes.Equal(old, text) {
+		return nil
+	}
+	if err := e.write(resolvedConf, text); err != nil {
+		return err
+	}
+	if err := os.Chmod(filepath.Join(e.Root, resolvedConf), 0o644); err != nil { // resolved is not root
+		return err
+	}
+	return e.systemctl(ctx, "restart", "systemd-resolved.service")
 }
 
 // Work makes the node a worker. Its certificate came with the card, so there

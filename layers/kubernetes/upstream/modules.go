@@ -2,11 +2,17 @@ package upstream
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
+	"os"
+	"path"
+	"path/filepath"
 	"strings"
 
 	"github.com/picube/picube-build/builder/containerd"
 	"github.com/picube/picube-build/builder/gomodule"
+	"github.com/picube/picube-build/builder/lock"
 	"github.com/picube/picube-build/builder/oci"
 )
 
@@ -21,9 +27,90 @@ type Modules struct {
 	Progress func(module string) (advance func(done, total int), end func())
 }
 
-// Get returns everything for an architecture. Epoch is the time that made
-// images carry.
-func (m Modules) Get(ctx context.Context, r Release, arch string, epoch int64) (*Set, error) {
+// Find returns the release of a version ("v1.34.4") and the modules that make
+// it, which are downloaded by that.
+func (m Modules) Find(ctx context.Context, version string) (Release, []lock.Input, error) {
+	all, err := m.Compiler.Versions(ctx, module)
+	if err != nil {
+		return Release{}, nil, err
+	}
+	exact, nearest := choose(all, version)
+	if exact == "" {
+		return Release{}, nil, &ErrVersion{Version: version, Nearest: nearest}
+	}
+	goVersion, err := m.Compiler.GoVersion(ctx)
+	if err != nil {
+		return Release{}, nil, err
+	}
+	r, err := m.release(ctx, exact)
+	if err != nil {
+		return Release{}, nil, err
+	}
+	var inputs []lock.Input
+	for _, mod := range modules(r) {
+		in, err := m.input(ctx, mod)
+		if err != nil {
+			return Release{}, nil, err
+		}
+		in.Source = FromModules + ", compiled with " + goVersion
+		inputs = append(inputs, in)
+	}
+	return r, inputs, nil
+}
+
+func (m Modules) release(ctx context.Context, version string) (Release, error) {
+	src, err := m.Compiler.Download(ctx, module, version)
+	if err != nil {
+		return Release{}, err
+	}
+	text, err := os.ReadFile(filepath.Join(src.Dir, filepath.FromSlash(constants)))
+	if err != nil {
+		return Release{}, err
+	}
+	return versions(text, version)
+}
+
+// input describes a module by the hash that go.sum has of it.
+func (m Modules) input(ctx context.Context, mod gomodule.Module) (lock.Input, error) {
+	src, err := m.Compiler.Download(ctx, mod.Path, mod.Version)
+	if err != nil {
+		return lock.Input{}, err
+	}
+	info, err := os.Stat(src.Zip)
+	if err != nil {
+		return lock.Input{}, err
+	}
+	sum, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(src.Sum, "h1:"))
+	if err != nil {
+		return lock.Input{}, fmt.Errorf("module %s: cannot read the checksum %q", mod.Path, src.Sum)
+	}
+	name := Source
+	if mod.Path != module {
+		name = inputPrefix + path.Base(strings.TrimSuffix(mod.Path, "/server/v3"))
+	}
+	return lock.Input{
+		Name: name, Version: mod.Version, Path: path.Join(mod.Path, "@v", mod.Version+".zip"),
+		Size: info.Size(), SHA256: hex.EncodeToString(sum),
+	}, nil
+}
+
+// Get returns everything for an architecture, made of the locked modules.
+// Epoch is the time that made images carry.
+func (m Modules) Get(ctx context.Context, locked []lock.Input, arch string, epoch int64) (*Set, error) {
+	source := find(locked, Source)
+	r, err := m.release(ctx, source.Version)
+	if err != nil {
+		return nil, err
+	}
+	for _, mod := range modules(r) {
+		in, err := m.input(ctx, mod)
+		if err != nil {
+			return nil, err
+		}
+		if want := find(locked, in.Name); want.SHA256 != in.SHA256 {
+			return nil, fmt.Errorf("module %s %s: its checksum is %s, the lock has %q", mod.Path, mod.Version, in.SHA256, want.SHA256)
+		}
+	}
 	set := &Set{Release: r, Programs: map[string]string{}}
 	programs := map[string]string{} // all, by name
 	for _, module := range modules(r) {
@@ -39,7 +126,6 @@ func (m Modules) Get(ctx context.Context, r Release, arch string, epoch int64) (
 		for name, file := range res.Programs {
 			programs[name] = file
 		}
-		set.Inputs = append(set.Inputs, Input{Name: module.Path, Version: module.Version, Digest: res.Sum, From: "modules"})
 	}
 	pause, err := m.Pause(ctx, arch)
 	if err != nil {
@@ -115,14 +201,6 @@ func etcdVersion(tag string) string {
 func versionFlags(version string) string {
 	major, rest, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
 	minor, _, _ := strings.Cut(rest, ".")
-	var flags []string
-	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
-		flags = append(flags,
-			fmt.Sprintf("-X %s.gitVersion=%s", pkg, version),
-			fmt.Sprintf("-X %s.gitMajor=%s", pkg, major),
-			fmt.Sprintf("-X %s.gitMinor=%s", pkg, minor),
-			fmt.Sprintf("-X %s.gitTreeState=clean", pkg),
-		)
-	}
-	return strings.Join(flags, " ")
+	const pkg = "k8s.io/component-base/version"
+	return fmt.Sprintf("-X %s.gitVersion=%s -X %s.gitMajor=%s -X %s.gitMinor=%s", pkg, version, pkg, major, pkg, minor)
 }

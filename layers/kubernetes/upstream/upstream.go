@@ -4,17 +4,13 @@
 package upstream
 
 import (
-	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 
 	"golang.org/x/mod/semver"
 
 	"github.com/picube/picube-build/builder/containerd"
-	"github.com/picube/picube-build/builder/gomodule"
 )
 
 // The module that holds Kubernetes, and the registry whose names its images
@@ -65,25 +61,14 @@ type Set struct {
 	Programs     map[string]string // host file by name: kubeadm, kubelet, kubectl, kube-proxy
 	ControlPlane []containerd.Image
 	Node         []containerd.Image
-	Inputs       []Input
 }
 
-// Input is what the lock must remember.
-type Input struct {
-	Name    string // "k8s.io/kubernetes", "registry.k8s.io/etcd:3.6.5-0"
-	Version string
-	Digest  string // "sha256:…" or a module's "h1:…"
-	From    string // "modules", "release"
-}
+// constants is where kubeadm says what belongs to a release: it is the only
+// place where upstream does.
+const constants = "cmd/kubeadm/app/constants/constants.go"
 
-// versions reads from kubeadm's source what belongs to a release: it is the
-// only place where upstream says so.
-func versions(source gomodule.Source, version string) (Release, error) {
-	const file = "cmd/kubeadm/app/constants/constants.go"
-	text, err := os.ReadFile(filepath.Join(source.Dir, filepath.FromSlash(file)))
-	if err != nil {
-		return Release{}, err
-	}
+// versions reads the text of that file.
+func versions(text []byte, version string) (Release, error) {
 	r := Release{Version: version}
 	var missing []string
 	for _, c := range []struct {
@@ -102,7 +87,7 @@ func versions(source gomodule.Source, version string) (Release, error) {
 		*c.dst = string(m[1])
 	}
 	if len(missing) > 0 {
-		return Release{}, fmt.Errorf("cannot find %s in %s", strings.Join(missing, ", "), file)
+		return Release{}, fmt.Errorf("cannot find %s in %s", strings.Join(missing, ", "), constants)
 	}
 	return r, nil
 }
@@ -119,29 +104,6 @@ func (e *ErrVersion) Error() string {
 		msg += "; the nearest ones are " + strings.Join(e.Nearest, ", ")
 	}
 	return msg
-}
-
-// Find returns the release of a version ("1.34.4", "v1.34.4", or "1.34" for
-// the newest of a minor version).
-func Find(ctx context.Context, c gomodule.Compiler, version string) (Release, error) {
-	version = "v" + strings.TrimPrefix(version, "v")
-	all, err := c.Versions(ctx, module)
-	if err != nil {
-		return Release{}, err
-	}
-	exact, nearest := choose(all, version)
-	if exact == "" {
-		return Release{}, &ErrVersion{Version: version, Nearest: nearest}
-	}
-	source, err := c.Download(ctx, module, exact)
-	if err != nil {
-		return Release{}, err
-	}
-	r, err := versions(source, exact)
-	if err != nil {
-		return Release{}, fmt.Errorf("Kubernetes %s: %w", exact, err)
-	}
-	return r, nil
 }
 
 // choose picks the version among all published ones, pre-releases left out,
