@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/picube/picube-build/builder/localearchive"
 	"github.com/picube/picube-build/builder/maintscript/shell"
 )
 
@@ -243,6 +244,41 @@ func dd(ctx context.Context, p *shell.Process) int {
 	if err != nil {
 		p.Errorf("%v", err)
 		return 1
+	}
+	return 0
+}
+
+// localedef adds compiled locales to the archive. locale-gen ignores its
+// failures, so whatever it cannot do stops the script.
+func (w *world) localedef(ctx context.Context, p *shell.Process) int {
+	var names []string
+	for i := 1; i < len(p.Args); i++ {
+		switch a := p.Args[i]; a {
+		case "-c":
+		case "-i", "-f", "-A":
+			i++
+		default:
+			if strings.HasPrefix(a, "-") {
+				p.Unsupported("option %s", a)
+			}
+			names = append(names, a)
+		}
+	}
+	if w.o.Locales == nil {
+		p.Unsupported("locale %s: no package locales-all to take it from", strings.Join(names, " "))
+	}
+	all, err := w.o.Locales(ctx)
+	if err != nil {
+		p.Unsupported("locale %s: %v", strings.Join(names, " "), err)
+	}
+	for _, name := range names {
+		c, err := localearchive.ReadCategories(all, name)
+		if err == nil {
+			err = localearchive.Add(p.Tree, name, c)
+		}
+		if err != nil {
+			p.Unsupported("locale %s: %v", name, err)
+		}
 	}
 	return 0
 }

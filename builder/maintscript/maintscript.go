@@ -67,6 +67,14 @@ func (r Report) Unfinished() []Package {
 	return out
 }
 
+// PendingError says which triggers are left to the first boot: they make
+// caches that no emulation makes.
+type PendingError struct{ Triggers []string }
+
+func (e *PendingError) Error() string {
+	return "the first boot processes its triggers " + strings.Join(e.Triggers, ", ")
+}
+
 // Configure installs packages into a tree and configures them. The packages
 // must be all that their dependencies need beyond what the tree's database
 // has; their order does not matter to the result but where Debian leaves a
@@ -103,7 +111,11 @@ func Configure(ctx context.Context, t *tree.Tree, archives []dpkg.Archive, o Opt
 	for _, p := range db.Packages() {
 		seen[p.Name] = true
 		if !before[p.Name] {
-			report.Packages = append(report.Packages, Package{p.Name, p.Version, p.Status, result.Failed[p.Name]})
+			why := result.Failed[p.Name]
+			if why == nil && p.Status == dpkg.TriggersPending {
+				why = &PendingError{p.Pending}
+			}
+			report.Packages = append(report.Packages, Package{p.Name, p.Version, p.Status, why})
 		}
 	}
 	for name, why := range result.Failed {
