@@ -28,9 +28,13 @@ import (
 
 // Options are what Configure may be told.
 type Options struct {
-	Arch     string                 // Debian's name: "arm64"
-	Debconf  map[string]string      // answers by question: "tzdata/Areas" = "Europe"
-	Limits   shell.Limits           // zero fields mean the shell's defaults
+	Arch    string            // Debian's name: "arm64"
+	Debconf map[string]string // answers by question: "tzdata/Areas" = "Europe"
+	Limits  shell.Limits      // zero fields mean the shell's defaults
+	// Locales returns the tree of package locales-all in the version of the
+	// libc6 to be installed: compiled locales are taken from there. Nil leaves
+	// package locales, if it has any to make, to the first boot.
+	Locales  func(ctx context.Context) (*tree.Tree, error)
 	Depmod   depmod.Cache           // keeps modules' indexes; may be nil
 	Progress func(dpkg.Step)        // told of each step as it begins; may be nil
 	Output   func(pkg, text string) // told what scripts print; may be nil
