@@ -20,13 +20,14 @@ import (
 type Engine struct {
 	Node   *nodeconf.Node
 	Config Config
-	Root   string    // "/" on a node
-	Log    io.Writer // what the programs print
+	Root   string // "/" on a node
+	// Run runs a program of the node to its end.
+	Run func(ctx context.Context, name string, args ...string) error
 }
 
 // New reads the engine's part of node.yaml; ok says whether it has one.
 func New(n *nodeconf.Node, log io.Writer) (e *Engine, ok bool, err error) {
-	e = &Engine{Node: n, Root: "/", Log: log}
+	e = &Engine{Node: n, Root: "/", Run: runner{log}.run}
 	ok, err = n.Layer(Section, &e.Config)
 	if ok && err == nil && len(e.Config.ControlPlane) == 0 {
 		err = errors.New("node.yaml: kubernetes: controlPlane: names no node")
@@ -171,7 +172,7 @@ func (e *Engine) Begin(ctx context.Context) error {
 	if err := e.write(file, config); err != nil {
 		return err
 	}
-	if err := e.run(ctx, "kubeadm", "init", "--config", filepath.Join(e.Root, file), "--skip-phases", skipped, "--ignore-preflight-errors", "all"); err != nil {
+	if err := e.Run(ctx, "kubeadm", "init", "--config", filepath.Join(e.Root, file), "--skip-phases", skipped, "--ignore-preflight-errors", "all"); err != nil {
 		return err
 	}
 	return e.finish(ctx)
@@ -187,7 +188,7 @@ func (e *Engine) Join(ctx context.Context) error {
 	if err := e.write(file, config); err != nil {
 		return err
 	}
-	if err := e.run(ctx, "kubeadm", "join", "--config", filepath.Join(e.Root, file), "--skip-phases", "preflight", "--ignore-preflight-errors", "all"); err != nil {
+	if err := e.Run(ctx, "kubeadm", "join", "--config", filepath.Join(e.Root, file), "--skip-phases", "preflight", "--ignore-preflight-errors", "all"); err != nil {
 		return err
 	}
 	return e.finish(ctx)
@@ -197,7 +198,7 @@ func (e *Engine) finish(ctx context.Context) error {
 	if err := e.systemctl(ctx, "enable", "--now", "kubelet.service", "kube-proxy.service"); err != nil {
 		return err
 	}
-	if err := e.run(ctx, "kubectl", "--kubeconfig", filepath.Join(e.Root, AdminConfig), "apply",
+	if err := e.Run(ctx, "kubectl", "--kubeconfig", filepath.Join(e.Root, AdminConfig), "apply",
 		"--server-side", "--force-conflicts", "--validate=false", "-f", filepath.Join(e.Root, Manifests)); err != nil {
 		return err
 	}
@@ -205,13 +206,16 @@ func (e *Engine) finish(ctx context.Context) error {
 }
 
 func (e *Engine) systemctl(ctx context.Context, args ...string) error {
-	return e.run(ctx, "systemctl", append([]string{"--no-block"}, args...)...)
+	return e.Run(ctx, "systemctl", append([]string{"--no-block"}, args...)...)
 }
 
-func (e *Engine) run(ctx context.Context, name string, args ...string) error {
+// runner runs programs and shows what they print.
+type runner struct{ log io.Writer }
+
+func (r runner) run(ctx context.Context, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	var tail bytes.Buffer
-	cmd.Stdout, cmd.Stderr = e.Log, io.MultiWriter(e.Log, &tail)
+	cmd.Stdout, cmd.Stderr = r.log, io.MultiWriter(r.log, &tail)
 	cmd.Env = append(os.Environ(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "KUBECONFIG=", "HOME=/root")
 	if err := cmd.Run(); err != nil {
 		lines := strings.Split(strings.TrimSpace(tail.String()), "\n")

@@ -36,8 +36,8 @@ type Routes struct {
 	Nodes map[netip.Prefix]netip.Addr // other nodes' pods, and the way to them
 }
 
-// node is the part of a Node object that matters here (core/v1).
-type node struct {
+// nodeObject is the part of a Node object that matters here (core/v1).
+type nodeObject struct {
 	Metadata struct {
 		Name string `json:"name"`
 	} `json:"metadata"`
@@ -56,7 +56,7 @@ type node struct {
 	} `json:"status"`
 }
 
-func (n node) ready() bool {
+func (n nodeObject) ready() bool {
 	for _, c := range n.Status.Conditions {
 		if c.Type == "Ready" {
 			return c.Status == "True"
@@ -65,7 +65,7 @@ func (n node) ready() bool {
 	return false
 }
 
-func (n node) address() (netip.Addr, bool) {
+func (n nodeObject) address() (netip.Addr, bool) {
 	for _, a := range n.Status.Addresses {
 		if a.Type == "InternalIP" {
 			addr, err := netip.ParseAddr(a.Address)
@@ -162,7 +162,7 @@ func (n *Network) Follow(ctx context.Context) (joind.View, error) {
 		return joind.View{}, err
 	}
 	var list struct {
-		Items []node `json:"items"`
+		Items []nodeObject `json:"items"`
 	}
 	if err := json.Unmarshal(data, &list); err != nil {
 		return joind.View{}, fmt.Errorf("nodes: %w", err)
@@ -172,7 +172,7 @@ func (n *Network) Follow(ctx context.Context) (joind.View, error) {
 }
 
 // read takes from a list of nodes what the named one must know.
-func read(nodes []node, own string) (joind.View, Routes) {
+func read(nodes []nodeObject, own string) (joind.View, Routes) {
 	view := joind.View{Nodes: len(nodes)}
 	routes := Routes{Nodes: map[netip.Prefix]netip.Addr{}}
 	for _, item := range nodes {
