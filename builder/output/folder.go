@@ -9,10 +9,11 @@ package output
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -173,5 +174,6 @@ func Digest(v any) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return sumOf(io.NewSectionReader(bytes.NewReader(text), 0, int64(len(text))))
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
 }

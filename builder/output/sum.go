@@ -48,9 +48,3 @@ func Sum(ctx context.Context, r io.ReaderAt, size int64, data []tree.Range) (str
 	hole(size)
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
-
-func sumOf(r io.Reader) (string, error) {
-	h := sha256.New()
-	_, err := io.Copy(h, r)
-	return hex.EncodeToString(h.Sum(nil)), err
-}
