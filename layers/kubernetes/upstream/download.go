@@ -21,12 +21,9 @@ import (
 	"github.com/picube/picube-build/builder/source"
 )
 
-// Where upstream publishes: programs with a file NAME.sha256 beside each, and
-// images.
-const (
-	ReleaseURL = "https://dl.k8s.io"
-	Registry   = registry
-)
+// ReleaseURL is where upstream publishes programs, each with a file
+// NAME.sha256 beside it.
+const ReleaseURL = "https://dl.k8s.io"
 
 // Download gets the upstream release, or what a mirror has of it under the
 // same paths.
@@ -130,7 +127,7 @@ func splitTag(name string) (repository, tag string) {
 }
 
 // at is where the registry in use has an image.
-func (d Download) at(name string) string { return d.Registry + strings.TrimPrefix(name, registry) }
+func (d Download) at(name string) string { return d.Registry + strings.TrimPrefix(name, Registry) }
 
 // fetch brings files into the cache.
 func (d Download) fetch(ctx context.Context, inputs ...lock.Input) ([]string, error) {

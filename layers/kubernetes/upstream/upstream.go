@@ -13,11 +13,11 @@ import (
 	"github.com/picube/picube-build/builder/containerd"
 )
 
-// The module that holds Kubernetes, and the registry whose names its images
-// have wherever they come from: kubeadm asks for them.
+// Registry is where upstream publishes images. They keep its name wherever
+// they come from: kubeadm asks for them.
 const (
 	module   = "k8s.io/kubernetes"
-	registry = "registry.k8s.io"
+	Registry = "registry.k8s.io"
 )
 
 // Release is a version of Kubernetes with the versions that belong to it.
@@ -32,17 +32,17 @@ type Release struct {
 func (r Release) image(name string) string {
 	switch name {
 	case "etcd":
-		return registry + "/etcd:" + r.Etcd
+		return Registry + "/etcd:" + r.Etcd
 	case "coredns":
-		return registry + "/coredns/coredns:" + r.CoreDNS
+		return Registry + "/coredns/coredns:" + r.CoreDNS
 	case "pause":
 		return r.PauseImage()
 	}
-	return registry + "/" + name + ":" + r.Version
+	return Registry + "/" + name + ":" + r.Version
 }
 
 // PauseImage is the image that containerd must be told of.
-func (r Release) PauseImage() string { return registry + "/pause:" + r.Pause }
+func (r Release) PauseImage() string { return Registry + "/pause:" + r.Pause }
 
 // controlPlaneImages and nodeImages are the images by the nodes that need
 // them: DNS may run anywhere.
