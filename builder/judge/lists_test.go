@@ -43,7 +43,10 @@ func TestLists(t *testing.T) {
 		t.Run(list.name, func(t *testing.T) {
 			real := openTruth(t, makeTruth(t, list.name, debs))
 			archives := openPackages(t, real, debs)
-			ours, result := configure(t, archives, answers(readList(t, list.name+".debconf")))
+			ours, result := configure(t, archives, maintscript.Options{
+				Debconf: answers(readList(t, list.name+".debconf")),
+				Locales: func(context.Context) (*tree.Tree, error) { return openLocales(t, real, debs), nil },
+			})
 			var b strings.Builder
 			for _, p := range result.Unfinished() {
 				fmt.Fprintf(&b, "package %s is left %s: %v\n", p.Name, p.Status, p.Why)
@@ -81,10 +84,11 @@ func TestLists(t *testing.T) {
 	}
 }
 
-func configure(t *testing.T, archives []dpkg.Archive, debconf map[string]string) (*tree.Tree, maintscript.Report) {
+func configure(t *testing.T, archives []dpkg.Archive, o maintscript.Options) (*tree.Tree, maintscript.Report) {
 	t.Helper()
 	ours := tree.New(epoch)
-	result, err := maintscript.Configure(context.Background(), ours, archives, maintscript.Options{Arch: "amd64", Debconf: debconf})
+	o.Arch = "amd64"
+	result, err := maintscript.Configure(context.Background(), ours, archives, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +170,7 @@ func testDroppedCommands(t *testing.T, real *tree.Tree, archives []dpkg.Archive,
 				}
 			}
 		}
-		ours, _ := configure(t, crippled, nil)
+		ours, _ := configure(t, crippled, maintscript.Options{})
 		v := compare(t, real, ours, rules)
 		named := slices.ContainsFunc(v.Rejected, func(d Difference) bool { return d.Path == miss })
 		if !named {

@@ -8,6 +8,8 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/picube/picube-build/builder/debian/control"
 	"github.com/picube/picube-build/builder/debian/deb"
 	"github.com/picube/picube-build/builder/debian/dpkg"
 	"github.com/picube/picube-build/builder/tree"
@@ -105,6 +108,22 @@ func openTruth(t *testing.T, archive string) *tree.Tree {
 // openPackages opens the very versions that the real tree holds.
 func openPackages(t *testing.T, real *tree.Tree, debs string) []dpkg.Archive {
 	t.Helper()
+	installed, order := readStatus(t, real)
+	var files []string
+	for _, name := range order {
+		p := installed[name]
+		version := strings.ReplaceAll(p.Get("Version"), ":", "%3a")
+		files = append(files, fmt.Sprintf("%s_%s_%s.deb", name, version, p.Get("Architecture")))
+	}
+	var archives []dpkg.Archive
+	for _, p := range openDebs(t, debs, files) {
+		archives = append(archives, dpkg.Archive{Control: p.Control, Entries: p.Entries})
+	}
+	return archives
+}
+
+func readStatus(t *testing.T, real *tree.Tree) (map[string]control.Paragraph, []string) {
+	t.Helper()
 	status, err := real.ReadFile(statusPath)
 	if err != nil {
 		t.Fatal(err)
@@ -113,11 +132,14 @@ func openPackages(t *testing.T, real *tree.Tree, debs string) []dpkg.Archive {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return installed, order
+}
+
+func openDebs(t *testing.T, debs string, names []string) []*deb.Package {
+	t.Helper()
 	var files []deb.File
-	for _, name := range order {
-		p := installed[name]
-		version := strings.ReplaceAll(p.Get("Version"), ":", "%3a")
-		file := filepath.Join(debs, fmt.Sprintf("%s_%s_%s.deb", name, version, p.Get("Architecture")))
+	for _, name := range names {
+		file := filepath.Join(debs, name)
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -131,9 +153,41 @@ func openPackages(t *testing.T, real *tree.Tree, debs string) []dpkg.Archive {
 	if err != nil {
 		t.Fatal(err)
 	}
-	archives := make([]dpkg.Archive, len(opened))
-	for i, p := range opened {
-		archives[i] = dpkg.Archive{Control: p.Control, Entries: p.Entries}
+	return opened
+}
+
+// openLocales opens locales-all in the version of the real tree's locales.
+func openLocales(t *testing.T, real *tree.Tree, debs string) *tree.Tree {
+	t.Helper()
+	installed, _ := readStatus(t, real)
+	name := fmt.Sprintf("locales-all_%s_amd64.deb", installed["locales"].Get("Version"))
+	if _, err := os.Stat(filepath.Join(debs, name)); err != nil {
+		download(t, *mirror+"/debian/pool/main/g/glibc/"+name, filepath.Join(debs, name))
 	}
-	return archives
+	locales := tree.New(epoch)
+	for _, e := range openDebs(t, debs, []string{name})[0].Entries() {
+		if err := locales.Put(e.Path, e.Inode); err != nil && e.Path != "/" {
+			t.Fatal(err)
+		}
+	}
+	return locales
+}
+
+func download(t *testing.T, url, file string) {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", url, response.Status)
+	}
+	data, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
