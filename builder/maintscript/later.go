@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/picube/picube-build/builder/localearchive"
 	"github.com/picube/picube-build/builder/maintscript/shell"
 )
 
@@ -79,26 +78,6 @@ func (w *world) python(ctx context.Context, p *shell.Process) int {
 	}
 	p.Unsupported("%s", strings.Join(p.Args[:min(4, len(p.Args))], " "))
 	return 1
-}
-
-// locale is locale(1) in the C locale that images are built in.
-func locale(ctx context.Context, p *shell.Process) int {
-	switch {
-	case len(p.Args) == 1:
-		fmt.Fprint(p.Stdout, "LANG=\nLANGUAGE=\n")
-		for _, c := range []string{"CTYPE", "NUMERIC", "TIME", "COLLATE", "MONETARY", "MESSAGES", "PAPER", "NAME", "ADDRESS", "TELEPHONE",
-			"MEASUREMENT", "IDENTIFICATION"} {
-			fmt.Fprintf(p.Stdout, "LC_%s=\"C.UTF-8\"\n", c)
-		}
-		fmt.Fprint(p.Stdout, "LC_ALL=C.UTF-8\n")
-	case p.Args[1] == "charmap":
-		fmt.Fprintln(p.Stdout, "UTF-8")
-	case p.Args[1] == "-a":
-		fmt.Fprint(p.Stdout, "C\nC.utf8\nPOSIX\n")
-	default:
-		p.Unsupported("%s", strings.Join(p.Args, " "))
-	}
-	return 0
 }
 
 // runAs is setpriv and runuser: everything here runs as root, so a user that
@@ -244,41 +223,6 @@ func dd(ctx context.Context, p *shell.Process) int {
 	if err != nil {
 		p.Errorf("%v", err)
 		return 1
-	}
-	return 0
-}
-
-// localedef adds compiled locales to the archive. locale-gen ignores its
-// failures, so whatever it cannot do stops the script.
-func (w *world) localedef(ctx context.Context, p *shell.Process) int {
-	var names []string
-	for i := 1; i < len(p.Args); i++ {
-		switch a := p.Args[i]; a {
-		case "-c":
-		case "-i", "-f", "-A":
-			i++
-		default:
-			if strings.HasPrefix(a, "-") {
-				p.Unsupported("option %s", a)
-			}
-			names = append(names, a)
-		}
-	}
-	if w.o.Locales == nil {
-		p.Unsupported("locale %s: no package locales-all to take it from", strings.Join(names, " "))
-	}
-	all, err := w.o.Locales(ctx)
-	if err != nil {
-		p.Unsupported("locale %s: %v", strings.Join(names, " "), err)
-	}
-	for _, name := range names {
-		c, err := localearchive.ReadCategories(all, name)
-		if err == nil {
-			err = localearchive.Add(p.Tree, name, c)
-		}
-		if err != nil {
-			p.Unsupported("locale %s: %v", name, err)
-		}
 	}
 	return 0
 }

@@ -75,6 +75,7 @@ func (w *world) own() map[string]shell.Command {
 		"perl":                     perl,
 		"getopt":                   getopt,
 		"locale":                   locale,
+		"update-locale":            w.update(updateLocale),
 		"localedef":                w.localedef,
 		"setpriv":                  runAs,
 		"runuser":                  runAs,
