@@ -27,7 +27,10 @@ var lists = []struct {
 }{
 	{"minimal", nil},
 	{"picube", nil},
-	{"broad", []string{"postgresql-17"}},
+	{"broad", []string{
+		"fontconfig", "install-info", "libglib2.0-0t64", "man-db", // their caches
+		"postgresql-17", "postgresql", // initdb runs the server
+	}},
 }
 
 // TestLists builds each list with dpkg and with our engine and compares.
