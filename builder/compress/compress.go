@@ -15,11 +15,16 @@ package compress
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -57,12 +62,13 @@ func (f Format) Suffix() string {
 
 // Piece is a part of a packed image that unpacks on its own.
 type Piece struct {
-	Packed int64 `json:"packed"` // bytes, without the padding behind it
-	Size   int64 `json:"size"`   // bytes when unpacked
+	Packed int64 // bytes, without the padding behind it
+	Size   int64 // bytes when unpacked
 }
 
 // pieceSize is how much makes a piece: as much as the .xz dictionary holds, so
-// that cutting costs little.
+// that cutting costs little, and what the partitions of a card are aligned to,
+// so that equal partitions make equal pieces.
 const pieceSize = 8 << 20
 
 // maxWorkers bounds the memory: an .xz encoder takes about 60 MiB.
@@ -87,18 +93,29 @@ func (f Format) End(w io.Writer, pieces []Piece) error {
 	return err
 }
 
+// Store keeps packed pieces by the digest of what is in them.
+type Store interface {
+	Get(key string) ([]byte, bool)
+	Put(key string, data []byte) error
+}
+
+// Packer packs images of one format. Pieces that Kept has are not packed again.
+type Packer struct {
+	Format Format
+	Kept   Store // nil: none
+}
+
 // Pack writes the first size bytes of r as pieces, packed on all processors.
 // The same bytes make the same pieces.
-func (f Format) Pack(ctx context.Context, w io.Writer, r io.ReaderAt, size int64) ([]Piece, error) {
-	p, err := newPacker(f)
+func (p Packer) Pack(ctx context.Context, w io.Writer, r io.ReaderAt, size int64) ([]Piece, error) {
+	encode, err := p.encoder()
 	if err != nil {
 		return nil, err
 	}
+	pack := job{r: r, kept: p.Kept, encode: encode, zeros: sync.OnceValue(func() result { return encode(make([]byte, pieceSize)) })}
 	ctx, cancel := context.WithCancel(ctx)
 	queue := make(chan chan result, min(runtime.GOMAXPROCS(0), maxWorkers)-1)
-	feed := make(chan struct{})
 	go func() {
-		defer close(feed)
 		defer close(queue)
 		for off := int64(0); off < size; off += pieceSize {
 			slot := make(chan result, 1)
@@ -107,7 +124,7 @@ func (f Format) Pack(ctx context.Context, w io.Writer, r io.ReaderAt, size int64
 			case <-ctx.Done():
 				return
 			}
-			go func() { slot <- p.pack(r, off, min(pieceSize, size-off)) }()
+			go func() { slot <- pack.piece(off, min(pieceSize, size-off)) }()
 		}
 	}()
 	defer func() {
@@ -115,15 +132,11 @@ func (f Format) Pack(ctx context.Context, w io.Writer, r io.ReaderAt, size int64
 		for slot := range queue { // nothing reads from r any more when Pack is over
 			<-slot
 		}
-		<-feed
 	}()
 	var pieces []Piece
 	for slot := range queue {
 		res := <-slot
-		if err := res.err; err != nil {
-			return nil, err
-		}
-		if err := ctx.Err(); err != nil {
+		if err := errors.Join(res.err, ctx.Err()); err != nil {
 			return nil, err
 		}
 		if _, err := w.Write(res.data); err != nil {
@@ -134,70 +147,89 @@ func (f Format) Pack(ctx context.Context, w io.Writer, r io.ReaderAt, size int64
 	return pieces, ctx.Err()
 }
 
+// encoder returns the function that packs one piece. It may be called for
+// several at a time.
+func (p Packer) encoder() (func([]byte) result, error) {
+	switch p.Format {
+	case XZ:
+		return xzBlock, nil
+	case Gzip:
+		return gzipMember, nil
+	case Zstd:
+		enc, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(true), zstd.WithLowerEncoderMem(true),
+			zstd.WithEncoderConcurrency(min(runtime.GOMAXPROCS(0), maxWorkers)))
+		return func(buf []byte) result {
+			data := enc.EncodeAll(buf, nil)
+			return result{data: data, piece: Piece{int64(len(data)), int64(len(buf))}}
+		}, err
+	}
+	return nil, fmt.Errorf("cannot compress as %q", p.Format)
+}
+
+func gzipMember(buf []byte) result {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, err := z.Write(buf)
+	err = errors.Join(err, z.Close())
+	return result{data: b.Bytes(), piece: Piece{int64(b.Len()), int64(len(buf))}, err: err}
+}
+
 type result struct {
 	data  []byte
 	piece Piece
 	err   error
 }
 
-// packer packs single pieces, several at a time.
-type packer struct {
-	format Format
-	zstd   *zstd.Encoder
-	zeros  []byte // a packed piece of nothing but zeros: images are full of them
-	zero   Piece
+// job is one call of Pack.
+type job struct {
+	r      io.ReaderAt
+	kept   Store
+	encode func([]byte) result
+	zeros  func() result // of a whole piece: images are full of them
 }
 
-func newPacker(f Format) (*packer, error) {
-	p := &packer{format: f}
-	switch f {
-	case XZ, Gzip:
-	case Zstd:
-		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(true),
-			zstd.WithEncoderConcurrency(min(runtime.GOMAXPROCS(0), maxWorkers)), zstd.WithLowerEncoderMem(true))
-		if err != nil {
-			return nil, err
-		}
-		p.zstd = enc
-	default:
-		return nil, fmt.Errorf("cannot compress as %q", f)
-	}
-	res := p.encode(make([]byte, pieceSize))
-	p.zeros, p.zero = res.data, res.piece
-	return p, res.err
-}
-
-func (p *packer) pack(r io.ReaderAt, off, size int64) result {
+func (j job) piece(off, size int64) result {
 	buf := make([]byte, size)
-	if n, err := r.ReadAt(buf, off); n < len(buf) {
-		if err == nil || err == io.EOF {
+	if n, err := j.r.ReadAt(buf, off); n < len(buf) {
+		if err == nil || errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return result{err: fmt.Errorf("cannot read %d bytes at %d: %w", size, off, err)}
 	}
 	if size == pieceSize && isZero(buf) {
-		return result{data: p.zeros, piece: p.zero}
+		return j.zeros()
 	}
-	return p.encode(buf)
+	if j.kept == nil {
+		return j.encode(buf)
+	}
+	sum := sha256.Sum256(buf)
+	key := hex.EncodeToString(sum[:])
+	if data, ok := j.kept.Get(key); ok {
+		if res, ok := unstore(data, size); ok {
+			return res
+		}
+	}
+	res := j.encode(buf)
+	if res.err == nil {
+		res.err = j.kept.Put(key, res.store())
+	}
+	return res
 }
 
-func (p *packer) encode(buf []byte) result {
-	switch p.format {
-	case XZ:
-		return xzBlock(buf)
-	case Zstd:
-		data := p.zstd.EncodeAll(buf, nil)
-		return result{data: data, piece: Piece{int64(len(data)), int64(len(buf))}}
+// store returns the result with a checksum, since what is kept may be damaged:
+// the SHA-256 of the rest, the piece's packed size in 8 bytes, the piece.
+func (r result) store() []byte {
+	rest := append(binary.LittleEndian.AppendUint64(nil, uint64(r.piece.Packed)), r.data...)
+	sum := sha256.Sum256(rest)
+	return append(sum[:], rest...)
+}
+
+func unstore(b []byte, size int64) (result, bool) {
+	if len(b) < sha256.Size+8 || sha256.Sum256(b[sha256.Size:]) != [sha256.Size]byte(b[:sha256.Size]) {
+		return result{}, false
 	}
-	var b bytes.Buffer
-	z, err := gzip.NewWriterLevel(&b, gzip.DefaultCompression)
-	if err == nil {
-		_, err = z.Write(buf)
-	}
-	if err == nil {
-		err = z.Close()
-	}
-	return result{data: b.Bytes(), piece: Piece{int64(b.Len()), int64(len(buf))}, err: err}
+	rest := b[sha256.Size:]
+	return result{data: rest[8:], piece: Piece{int64(binary.LittleEndian.Uint64(rest)), size}}, true
 }
 
 func isZero(b []byte) bool {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -34,7 +35,7 @@ func pack(t *testing.T, f Format, data []byte, cut int64) []byte {
 	}
 	var all []Piece
 	for _, part := range [][]byte{data[:cut], data[cut:]} {
-		pieces, err := f.Pack(t.Context(), &b, bytes.NewReader(part), int64(len(part)))
+		pieces, err := (Packer{Format: f}).Pack(t.Context(), &b, bytes.NewReader(part), int64(len(part)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,6 +106,57 @@ func TestNewReader(t *testing.T) {
 	}
 }
 
+// kept counts how often a piece was packed.
+type kept struct {
+	mu   sync.Mutex
+	data map[string][]byte
+	puts int
+}
+
+func (k *kept) Get(key string) ([]byte, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	data, ok := k.data[key]
+	return data, ok
+}
+
+func (k *kept) Put(key string, data []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.data[key] = data
+	k.puts++
+	return nil
+}
+
+func TestPiecesAreKept(t *testing.T) {
+	data := sample()
+	k := &kept{data: map[string][]byte{}}
+	pack := func() []byte {
+		var b bytes.Buffer
+		pieces, err := Packer{Format: XZ, Kept: k}.Pack(t.Context(), &b, bytes.NewReader(data), int64(len(data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := XZ.End(&b, pieces); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	first := pack()
+	if k.puts != 2 {
+		t.Errorf("%d pieces were kept, want 2: the zeros are not", k.puts)
+	}
+	if !bytes.Equal(first, pack()) || k.puts != 2 {
+		t.Errorf("%d pieces were packed, or the bytes differ", k.puts)
+	}
+	for key, data := range k.data {
+		k.data[key] = data[:len(data)-1]
+	}
+	if !bytes.Equal(first, pack()) || k.puts != 4 {
+		t.Errorf("damaged pieces: %d were packed, want 4, or the bytes differ", k.puts)
+	}
+}
+
 type failing struct{}
 
 func (failing) ReadAt([]byte, int64) (int, error) { return 0, errors.New("no medium") }
@@ -129,7 +181,7 @@ func TestPackFails(t *testing.T) {
 		{"write", "no space left", t.Context(), full{}, data, data.Size()},
 		{"cancelled", "context canceled", cancelled, io.Discard, data, data.Size()},
 	} {
-		if _, err := Gzip.Pack(c.ctx, c.w, c.r, c.size); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := (Packer{Format: Gzip}).Pack(c.ctx, c.w, c.r, c.size); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
 		}
 	}
