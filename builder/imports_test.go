@@ -19,10 +19,11 @@ var importRules = []struct{ pkg, may string }{
 	// The orchestrator gets its layers handed in.
 	{`builder`, `builder/.*|firmware|layers/nodeconf`},
 	// Leaves.
-	{`builder/(blueprint|tree|report|disk|clone|secrets|source|strbuf|gomodule|program|debian/(control|version))`, ``},
+	{`builder/(blueprint|tree|report|disk|clone|flock|secrets|strbuf|gomodule|program|debian/(control|version))`, ``},
 	{`builder/plan`, `builder/blueprint`},
 	{`builder/(ext4|fat|depmod|ldcache|certhash|containerd|dropin|debian/deb|maintscript/shell)`, `builder/tree`},
 	{`builder/lock`, `builder/plan`},
+	{`builder/source`, `builder/flock`},
 	{`builder/(emulator.*|image)`, `builder/.*|firmware|layers/nodeconf`},
 	{`builder/.*`, `builder/.*`},
 	{`firmware`, `builder/tree`},
