@@ -30,7 +30,7 @@ const mountPoint = "/boot/firmware"
 // on flash, where noting each reading of a file would be a write.
 const fstab = `# <file system> <mount point> <type> <options> <dump> <pass>
 LABEL=` + RootLabel + ` / ext4 defaults,noatime,errors=remount-ro 0 1
-LABEL=` + BootLabel + ` ` + mountPoint + ` vfat defaults,noatime,umask=0077,nofail,x-systemd.device-timeout=30s 0 2
+LABEL=` + BootLabel + ` ` + mountPoint + ` vfat defaults,noatime,umask=0077,nofail,x-systemd.device-timeout=10min 0 2
 `
 
 // initramfsConf is for the initramfs that Debian builds at a kernel upgrade:

@@ -39,7 +39,7 @@ func TestApply(t *testing.T) {
 	want := map[string]string{
 		"/etc/fstab": `# <file system> <mount point> <type> <options> <dump> <pass>
 LABEL=rootfs / ext4 defaults,noatime,errors=remount-ro 0 1
-LABEL=bootfs /boot/firmware vfat defaults,noatime,umask=0077,nofail,x-systemd.device-timeout=30s 0 2
+LABEL=bootfs /boot/firmware vfat defaults,noatime,umask=0077,nofail,x-systemd.device-timeout=10min 0 2
 `,
 		"/etc/default/raspi-firmware": `# Read by /etc/kernel/postinst.d/z50-raspi-firmware when kernel or firmware are
 # upgraded; it writes config.txt and cmdline.txt anew.
