@@ -19,8 +19,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/picube/picube-build/builder/blueprint"
+	"github.com/picube/picube-build/builder/compress"
 	"github.com/picube/picube-build/builder/debian/archive"
 	"github.com/picube/picube-build/builder/lock"
+	"github.com/picube/picube-build/builder/output"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/secrets"
 	"github.com/picube/picube-build/builder/tree"
@@ -91,12 +93,15 @@ type Config struct {
 	Program func(ctx context.Context, arch string) ([]byte, error)
 	// BuildID stands for the code of picube-build: another one, another cache.
 	BuildID string
-	Nodes   []string // host names of the cards to make; empty: all
-	Offline bool
-	Now     func() time.Time
-	Client  *http.Client    // nil: one with sensible time limits
-	Mirrors archive.Mirrors // where the blueprint names none
-	Report  Reporter
+	Version string // of picube-build, for people
+	// Compress is how the images are packed.
+	Compress compress.Format
+	Nodes    []string // host names of the cards to make; empty: all
+	Offline  bool
+	Now      func() time.Time
+	Client   *http.Client    // nil: one with sensible time limits
+	Mirrors  archive.Mirrors // where the blueprint names none
+	Report   Reporter
 }
 
 // Builder builds one blueprint.
@@ -202,7 +207,9 @@ type CubeResult struct {
 type CardResult struct {
 	Node  string `json:"node"`
 	Image string `json:"image"`
-	Bytes int64  `json:"bytes"`
+	Bytes int64  `json:"bytes"` // that it takes on a card
+	// Kept says that it was there already, made from the same.
+	Kept bool `json:"kept,omitempty"`
 	// Unpacked are packages that the first boot will configure.
 	Unpacked []string `json:"unpacked,omitempty"`
 }
@@ -261,8 +268,13 @@ func (b *Builder) writeCards(ctx context.Context, roots map[string]*rootImage) (
 	}
 	advance, end := b.Report.Phase("cards", total)
 	defer end()
-	g, ctx := errgroup.WithContext(ctx)
+	g, inner := errgroup.WithContext(ctx)
 	g.SetLimit(parallelCards)
+	if b.Compress != compress.None {
+		g.SetLimit(1) // packing is parallel in itself, and the next card shares what was packed
+	}
+	var folders []*output.Folder
+	var cards [][]output.Card
 	for _, cube := range b.plan.Cubes {
 		dir, release, err := b.cubeDir(ctx, cube)
 		if err != nil {
@@ -270,6 +282,8 @@ func (b *Builder) writeCards(ctx context.Context, roots map[string]*rootImage) (
 		}
 		defer release()
 		cr := CubeResult{Name: cube.Spec.Name, Dir: dir}
+		folder := output.Open(dir)
+		var listed []output.Card
 		for _, n := range cube.Nodes {
 			if !b.selected(n) {
 				continue
@@ -279,9 +293,15 @@ func (b *Builder) writeCards(ctx context.Context, roots map[string]*rootImage) (
 			if err != nil {
 				return nil, errors.Join(err, g.Wait())
 			}
-			cr.Cards = append(cr.Cards, CardResult{Node: n.Name, Image: c.path, Bytes: c.table().Size(), Unpacked: root.Unpacked})
+			kept := c.isThere(folder)
+			cr.Cards = append(cr.Cards, CardResult{Node: n.Name, Image: c.path, Bytes: c.table().Size(), Kept: kept, Unpacked: root.Unpacked})
+			listed = append(listed, b.listCard(n, c))
+			if kept {
+				advance(1)
+				continue
+			}
 			g.Go(func() error {
-				if err := c.write(ctx); err != nil {
+				if err := c.make(inner, folder); err != nil {
 					return fmt.Errorf("node %q: %w", n.Name, err)
 				}
 				advance(1)
@@ -289,12 +309,17 @@ func (b *Builder) writeCards(ctx context.Context, roots map[string]*rootImage) (
 			})
 		}
 		res.Cubes = append(res.Cubes, cr)
+		folders, cards = append(folders, folder), append(cards, listed)
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	for i, cube := range b.plan.Cubes {
-		if err := b.laptopFiles(cube, res.Cubes[i].Dir); err != nil {
+		err := b.laptopFiles(cube, res.Cubes[i].Dir)
+		if err == nil {
+			err = b.listings(ctx, cube, folders[i], cards[i], roots)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("cube %q: %w", cube.Spec.Name, err)
 		}
 	}

@@ -2,15 +2,14 @@ package builder
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
-	"github.com/picube/picube-build/builder/clone"
+	"github.com/picube/picube-build/builder/compress"
 	"github.com/picube/picube-build/builder/disk"
-	"github.com/picube/picube-build/builder/fat"
+	"github.com/picube/picube-build/builder/output"
 	"github.com/picube/picube-build/builder/tree"
 )
 
@@ -23,11 +22,15 @@ const bootLabel = "bootfs"
 
 // card is everything that makes one image.
 type card struct {
+	node     string
 	path     string // of the image
+	compress compress.Format
 	diskID   uint32
 	volumeID uint32
 	boot     *tree.Tree
 	root     *rootImage
+	// Digests of what the boot partition and the whole image are made from.
+	bootSum, inputSum string
 }
 
 // table returns the card's partition table.
@@ -35,51 +38,68 @@ func (c card) table() disk.Table { return disk.ForCard(c.diskID, bootSize, c.roo
 
 // write makes the image under a temporary name and gives it its own only when
 // it is complete and on the disk.
-func (c card) write(ctx context.Context) (err error) {
-	dir := filepath.Dir(c.path)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(c.path)+"-*")
-	if err != nil {
-		return fmt.Errorf("%s: cannot make a file beside it: %w", c.path, err)
-	}
-	defer func() {
-		err = errors.Join(err, tmp.Close())
-		if err == nil {
-			err = os.Rename(tmp.Name(), c.path)
-		}
-		if err != nil {
-			os.Remove(tmp.Name())
-		}
-	}()
+func (c card) write(ctx context.Context) (output.Image, error) {
 	table := c.table()
-	if err := tmp.Truncate(table.Size()); err != nil {
-		return fmt.Errorf("%s: cannot set its length to %d: %w", c.path, table.Size(), err)
+	img := output.Image{Name: filepath.Base(c.path), Inputs: c.inputSum, CardSize: table.Size()}
+	start := table.Partitions[1].Start
+	root, err := os.Open(c.root.Path)
+	if err != nil {
+		return img, fmt.Errorf("%s: root file system: %w", c.path, err)
 	}
-	if err := table.Write(tmp); err != nil {
-		return fmt.Errorf("%s: partition table: %w", c.path, err)
-	}
-	boot, root := table.Partitions[0], table.Partitions[1]
-	if err := ctx.Err(); err != nil {
+	defer root.Close()
+	var h *head
+	// sum digests what r reads, which holds nothing but the head and the root.
+	sum := func(r io.ReaderAt) (err error) {
+		img.CardSHA256, err = output.Sum(ctx, r, img.CardSize, append(h.data, shift(c.root.Data, start)...))
 		return err
 	}
-	options := fat.Options{Size: boot.Size, Label: bootLabel, VolumeID: c.volumeID, Hidden: uint32(boot.Start / disk.SectorSize)}
-	if err := fat.Write(io.NewOffsetWriter(tmp, boot.Start), c.boot, options); err != nil {
-		return fmt.Errorf("%s: boot partition: %w", c.path, err)
-	}
-	src, err := os.Open(c.root.Path)
-	if err != nil {
-		return fmt.Errorf("%s: root file system: %w", c.path, err)
-	}
-	defer src.Close()
-	for _, r := range c.root.Data {
-		if err := ctx.Err(); err != nil {
+	plain := func(f *os.File) error {
+		if err := f.Truncate(img.CardSize); err != nil {
+			return fmt.Errorf("%s: cannot set its length to %d: %w", c.path, img.CardSize, err)
+		}
+		var err error
+		if h, err = c.writeHead(ctx, f); err != nil {
 			return err
 		}
-		if err := clone.Copy(tmp, root.Start+r.Offset, src, r.Offset, r.Length); err != nil {
-			return fmt.Errorf("%s: root file system: %w", c.path, err)
+		if err := c.copyRoot(ctx, f, root); err != nil {
+			return err
 		}
+		if err := sum(f); err != nil {
+			return fmt.Errorf("%s: %w", c.path, err)
+		}
+		img.Size, img.SHA256 = img.CardSize, img.CardSHA256
+		return nil
 	}
-	if err := tmp.Sync(); err != nil {
-		return fmt.Errorf("%s: cannot bring it to the disk: %w", c.path, err)
+	packed := func(f *os.File) error {
+		scratch, err := os.CreateTemp(filepath.Dir(c.path), ".head-*")
+		if err != nil {
+			return fmt.Errorf("%s: cannot make a file beside it: %w", c.path, err)
+		}
+		defer func() {
+			scratch.Close()
+			os.Remove(scratch.Name())
+		}()
+		if err := scratch.Truncate(start); err != nil {
+			return fmt.Errorf("%s: cannot set its length to %d: %w", scratch.Name(), start, err)
+		}
+		if h, err = c.writeHead(ctx, scratch); err != nil {
+			return err
+		}
+		r := cardReader{head: scratch, root: root, start: start}
+		if err := sum(r); err != nil {
+			return fmt.Errorf("%s: %w", c.path, err)
+		}
+		if img.SHA256, img.Size, err = c.pack(ctx, f, r); err != nil {
+			return fmt.Errorf("%s: %w", c.path, err)
+		}
+		return nil
 	}
-	return nil
+	write := plain
+	if c.compress != compress.None {
+		write = packed
+	}
+	if err := output.Create(c.path, write); err != nil {
+		return img, err
+	}
+	return img, c.writeBmap(ctx, h)
 }

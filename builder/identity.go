@@ -47,12 +47,19 @@ func (b *Builder) nodeConfig(n *plan.Node, id *secrets.Cluster) *nodeconf.Node {
 func (b *Builder) card(n *plan.Node, root *rootImage, dir string) (card, error) {
 	id := b.ids[n.Cluster]
 	c := card{
-		path:   filepath.Join(dir, n.Name+".img"),
+		node: n.Name, compress: b.Compress,
+		path:   filepath.Join(dir, n.Name+".img"+b.Compress.Suffix()),
 		diskID: id.DiskID(n.Name), volumeID: id.VolumeID(n.Name),
 		root: root,
 	}
-	boot, err := b.bootTree(n, c, id)
-	c.boot = boot
+	var err error
+	if c.boot, err = b.bootTree(n, c, id); err != nil {
+		return c, err
+	}
+	if c.bootSum, err = bootDigest(c.boot, root.Boot); err != nil {
+		return c, err
+	}
+	c.inputSum, err = c.inputs()
 	return c, err
 }
 

@@ -3,6 +3,8 @@ package builder
 import (
 	"os"
 	"path/filepath"
+
+	"github.com/picube/picube-build/builder/output"
 )
 
 // keep is a folder of results by key: what took long and follows from its key
@@ -21,5 +23,5 @@ func (k keep) Put(key string, data []byte) error {
 	if err := os.MkdirAll(k.dir, 0o700); err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(k.dir, key), data)
+	return output.Replace(filepath.Join(k.dir, key), data)
 }

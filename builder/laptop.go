@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/flock"
+	"github.com/picube/picube-build/builder/output"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/secrets"
 )
@@ -60,7 +60,7 @@ func (b *Builder) cubeDir(ctx context.Context, c *plan.Cube) (_ string, release 
 		return "", nil, errors.Join(err, release())
 	}
 	for _, name := range left {
-		if name != lock {
+		if name != lock && filepath.Base(name) != output.RecordsFile {
 			err = errors.Join(err, os.Remove(name))
 		}
 	}
@@ -95,7 +95,7 @@ func (b *Builder) laptopFiles(c *plan.Cube, dir string) error {
 		}
 	}
 	for name, text := range files {
-		if err := replaceFile(filepath.Join(dir, name), []byte(text)); err != nil {
+		if err := output.Replace(filepath.Join(dir, name), []byte(text)); err != nil {
 			return err
 		}
 	}
@@ -119,26 +119,4 @@ func (b *Builder) sshConfig(c *plan.Cube, id *secrets.Cluster, dir string) (conf
 		}
 	}
 	return conf.String(), hosts.String()
-}
-
-// replaceFile gives a file new content, 0600, all or nothing; it leaves one
-// alone that holds it already.
-func replaceFile(name string, data []byte) (err error) {
-	if old, err := os.ReadFile(name); err == nil && bytes.Equal(old, data) {
-		return nil
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(tmp.Name())
-		}
-	}()
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), name)
 }

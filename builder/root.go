@@ -23,6 +23,7 @@ type rootImage struct {
 	Path string       // of the ext4 image
 	Size int64        // of the file system
 	Data []tree.Range // what of it is not zero
+	Used []tree.Range // what of it a card must hold
 	Boot *tree.Tree   // the boot partition without what is a node's own
 	// Unpacked are the packages that the first boot configures.
 	Unpacked []string
@@ -34,6 +35,7 @@ type rootImage struct {
 type rootMeta struct {
 	Size     int64
 	Data     []tree.Range
+	Used     []tree.Range
 	BootSize int64
 	Unpacked []string
 }
@@ -86,7 +88,8 @@ func (b *Builder) root(ctx context.Context, r *plan.Root) (*rootImage, error) {
 	key := sha256.Sum256(fmt.Appendf(content[:], "%s", b.BuildID))
 	dir := filepath.Join(b.Cache, "roots", hex.EncodeToString(key[:]))
 	if img, err := openRoot(dir); err == nil {
-		return img, nil
+		now := b.Now() // what was used last is pruned last
+		return img, os.Chtimes(filepath.Join(dir, rootFile), now, now)
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return nil, err
@@ -128,7 +131,7 @@ func openRoot(dir string) (*rootImage, error) {
 		return nil, errors.Join(err, boot.Close())
 	}
 	img := &rootImage{
-		Path: filepath.Join(dir, rootFile), Size: meta.Size, Data: meta.Data,
+		Path: filepath.Join(dir, rootFile), Size: meta.Size, Data: meta.Data, Used: meta.Used,
 		Boot: shared, Unpacked: meta.Unpacked, close: boot.Close,
 	}
 	if info, err := os.Stat(img.Path); err != nil || info.Size() != img.Size {
@@ -157,6 +160,8 @@ func (b *Builder) makeRoot(ctx context.Context, r *plan.Root, node []byte, conte
 		return err
 	}
 	defer made.Close()
+	_, end := b.Report.Phase("write root "+r.Name, 0)
+	defer end()
 	boot, err := b.sharedBoot(r, made.tree, node)
 	if err != nil {
 		return err
@@ -183,7 +188,7 @@ func (b *Builder) makeRoot(ctx context.Context, r *plan.Root, node []byte, conte
 		if err := f.Truncate(res.Size); err != nil {
 			return err
 		}
-		meta.Size, meta.Data = res.Size, res.Written
+		meta.Size, meta.Data, meta.Used = res.Size, res.Written, res.Used
 		return nil
 	}); err != nil {
 		return err

@@ -31,9 +31,9 @@ type Image struct {
 	CardSHA256 string `json:"cardSHA256"`
 }
 
-// recordsFile holds what Folder knows. It is not the manifest because times
+// RecordsFile holds what Folder knows. It is not the manifest because times
 // differ from build to build.
-const recordsFile = ".images.json"
+const RecordsFile = ".images.json"
 
 type record struct {
 	Image
@@ -51,7 +51,7 @@ type Folder struct {
 // Open reads what is known of a folder. What cannot be read is not known.
 func Open(dir string) *Folder {
 	f := &Folder{Dir: dir, records: map[string]record{}}
-	if text, err := os.ReadFile(filepath.Join(dir, recordsFile)); err == nil && json.Unmarshal(text, &f.records) != nil {
+	if text, err := os.ReadFile(filepath.Join(dir, RecordsFile)); err == nil && json.Unmarshal(text, &f.records) != nil {
 		f.records = map[string]record{}
 	}
 	return f
@@ -107,7 +107,7 @@ func (f *Folder) save() error {
 	if err != nil {
 		return err
 	}
-	return Replace(filepath.Join(f.Dir, recordsFile), text)
+	return Replace(filepath.Join(f.Dir, RecordsFile), text)
 }
 
 // Replace gives a file new content, 0600, all or nothing; it leaves one alone

@@ -37,8 +37,8 @@ func TestFolderKnowsWhatIsUntouched(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, false},
-		{"records damaged", func(t *testing.T, dir string) { write(t, filepath.Join(dir, recordsFile), `{"rpi1.img": {`) }, false},
-		{"records lost", func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, recordsFile)) }, false},
+		{"records damaged", func(t *testing.T, dir string) { write(t, filepath.Join(dir, RecordsFile), `{"rpi1.img": {`) }, false},
+		{"records lost", func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, RecordsFile)) }, false},
 		{"removed", func(t *testing.T, dir string) {
 			if err := Open(dir).Remove("rpi1.img"); err != nil {
 				t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/picube/picube-build/builder"
 	"github.com/picube/picube-build/builder/blueprint"
+	"github.com/picube/picube-build/builder/compress"
 	"github.com/picube/picube-build/builder/debian/archive"
 	"github.com/picube/picube-build/builder/program"
 	"github.com/picube/picube-build/builder/secrets"
@@ -29,6 +30,8 @@ type buildFlags struct {
 	vars  variableFlags
 	out   string
 	nodes []string
+	// compress is how images are packed, as the user said it.
+	compress string
 }
 
 func (f *buildFlags) add(cmd *cobra.Command) {
@@ -54,6 +57,8 @@ func (c *cli) buildCommand() *cobra.Command {
 		},
 	}
 	flags.add(cmd)
+	cmd.Flags().StringVar(&flags.compress, "compress", "",
+		"pack the images as `xz`, gz or zst (balenaEtcher refuses .zst)")
 	return cmd
 }
 
@@ -107,8 +112,14 @@ func (c *cli) builder(bp *blueprint.Blueprint, flags buildFlags, reporter builde
 	stem := strings.TrimSuffix(bp.Path, filepath.Ext(bp.Path))
 	source := program.Source{Dir: sourceDir(), Env: os.Environ(), Cache: filepath.Join(cache, "programs")}
 	identities := secrets.Open(stem+".secrets", rand.Reader)
+	format, err := compress.Parse(flags.compress)
+	if err != nil {
+		return nil, usageError{err}
+	}
 	return builder.New(builder.Config{
 		Blueprint: bp,
+		Compress:  format,
+		Version:   version(),
 		Layers:    layers.All(layers.Options{Kubernetes: c.kubernetes(bp, cache, source, identities, reporter)}),
 		Out:       flags.out,
 		Cache:     cache,
