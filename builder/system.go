@@ -65,7 +65,7 @@ func (b *Builder) system(ctx context.Context, r *plan.Root, node []byte) (_ *sys
 
 // install unpacks and configures packages in the tree.
 func (b *Builder) install(ctx context.Context, r *plan.Root, s *system, packages []*deb.Package) error {
-	advance, end := b.Report.Phase("configure", 2*int64(len(packages)))
+	advance, end := b.Report.Phase("configure", 0)
 	defer end()
 	archives := make([]dpkg.Archive, len(packages))
 	for i, p := range packages {

@@ -150,7 +150,15 @@ func filterApplies(name string, filters []string) bool {
 	return false
 }
 
-// kernelArgs leaves a command line as it is on the card, but for the console:
+// patience are systemd's time limits in the guest (systemd(1), "Kernel command
+// line"): in software on a busy host everything takes ten times as long, and
+// a unit that was given up for that reason says nothing about the card.
+func patience() []string {
+	return []string{"systemd.default_timeout_start_sec=15min", "systemd.default_device_timeout_sec=15min"}
+}
+
+// kernelArgs leaves a command line as it is on the card, but for the console
+// and systemd's patience:
 // the line that QEMU shows us is another than a Pi's.
 func kernelArgs(line, console string) string {
 	var args []string
@@ -159,7 +167,8 @@ func kernelArgs(line, console string) string {
 			args = append(args, arg)
 		}
 	}
-	return strings.Join(append(args, "console="+console+",115200"), " ")
+	args = append(args, "console="+console+",115200")
+	return strings.Join(append(args, patience()...), " ")
 }
 
 // lookup finds a file on a FAT, where case does not matter.
