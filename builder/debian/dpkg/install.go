@@ -116,6 +116,9 @@ func (db *DB) Install(ctx context.Context, archives []Archive, scripts Scripts, 
 			continue
 		}
 		byName[p.Name] = p
+		if old := db.pkgs[p.Name]; old != nil && old.Version == p.Version && old.Status >= TriggersAwaited {
+			continue // a base image has it already
+		}
 		from[p] = a
 		all = append(all, p)
 	}

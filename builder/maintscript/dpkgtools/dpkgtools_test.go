@@ -27,7 +27,7 @@ func archive(control, files string) dpkg.Archive {
 	}}
 }
 
-// The expected output is that of dpkg 1.22.
+// The expected output follows dpkg 1.22's texts.
 func TestCommands(t *testing.T) {
 	tests := map[string]struct{ script, out string }{
 		"versions": {
