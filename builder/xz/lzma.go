@@ -51,6 +51,7 @@ const (
 	topValue  = 1 << 24
 	minMatch  = 2
 	inMask    = maxPacked - 1
+	toZero    = 1<<64 - probMax + 1<<moveBits - 1 // makes tree's step one towards 1 - p
 	maxPacked = 1 << 16
 )
 
@@ -135,60 +136,15 @@ func (z *lzma) decode(out []byte, pos, start int, dict uint32, n int) error {
 				at++
 			}
 			lit := &z.literal[((uint32(pos)+base)&lpMask<<(lc&31)+prev>>(keep&31))&15]
-			symbol := uint32(1)
+			var symbol uint32
 			if state >= 7 {
-				// The byte that a repetition would give is not it: as long
-				// as its bits are the same, they choose the probability.
 				src := pos - int(rep0) - 1
 				if src < start || rep0 >= dict {
 					return errDistance
 				}
-				matched := uint32(out[src])
-				offset := uint32(0x100)
-				for symbol < 0x100 {
-					matched <<= 1
-					bit := matched & offset
-					i := (offset + bit + symbol) & 1023
-					p := uint32(lit[i])
-					bound := rng >> probBits * p
-					if code < bound {
-						rng = bound
-						lit[i] = prob(p + (probMax-p)>>moveBits)
-						symbol <<= 1
-						offset &^= bit
-					} else {
-						rng -= bound
-						code -= bound
-						lit[i] = prob(p - p>>moveBits)
-						symbol = symbol<<1 | 1
-						offset = bit
-					}
-					if rng < topValue {
-						rng <<= 8
-						code = code<<8 | uint32(in[at&inMask])
-						at++
-					}
-				}
+				symbol, rng, code, at = matchedLiteral(in, lit, out[src], rng, code, at)
 			} else {
-				for symbol < 0x100 {
-					p := uint32(lit[symbol])
-					bound := rng >> probBits * p
-					if code < bound {
-						rng = bound
-						lit[symbol] = prob(p + (probMax-p)>>moveBits)
-						symbol <<= 1
-					} else {
-						rng -= bound
-						code -= bound
-						lit[symbol] = prob(p - p>>moveBits)
-						symbol = symbol<<1 | 1
-					}
-					if rng < topValue {
-						rng <<= 8
-						code = code<<8 | uint32(in[at&inMask])
-						at++
-					}
-				}
+				symbol, rng, code, at = tree(in, lit[:256], rng, code, at)
 			}
 			prev = symbol & 0xff
 			out[pos] = byte(prev)
@@ -320,27 +276,8 @@ func (z *lzma) decode(out []byte, pos, start int, dict uint32, n int) error {
 				code = code<<8 | uint32(in[at&inMask])
 				at++
 			}
-			tree := &lengths.low[posState]
-			symbol := uint32(1)
-			for symbol < 8 {
-				p := uint32(tree[symbol])
-				bound := rng >> probBits * p
-				if code < bound {
-					rng = bound
-					tree[symbol] = prob(p + (probMax-p)>>moveBits)
-					symbol <<= 1
-				} else {
-					rng -= bound
-					code -= bound
-					tree[symbol] = prob(p - p>>moveBits)
-					symbol = symbol<<1 | 1
-				}
-				if rng < topValue {
-					rng <<= 8
-					code = code<<8 | uint32(in[at&inMask])
-					at++
-				}
-			}
+			var symbol uint32
+			symbol, rng, code, at = tree(in, lengths.low[posState][:], rng, code, at)
 			length = int(symbol) - 8 + minMatch
 		} else {
 			rng -= bound
@@ -353,44 +290,26 @@ func (z *lzma) decode(out []byte, pos, start int, dict uint32, n int) error {
 			}
 			p = uint32(lengths.choice2)
 			bound = rng >> probBits * p
-			var tree []prob
+			var probs []prob
 			if code < bound {
 				rng = bound
 				lengths.choice2 = prob(p + (probMax-p)>>moveBits)
-				tree = lengths.mid[posState][:]
-				length = minMatch + 8 - 8
+				probs = lengths.mid[posState][:]
+				length = minMatch + 8 - len(probs)
 			} else {
 				rng -= bound
 				code -= bound
 				lengths.choice2 = prob(p - p>>moveBits)
-				tree = lengths.high[:]
-				length = minMatch + 16 - 256
+				probs = lengths.high[:]
+				length = minMatch + 16 - len(probs)
 			}
 			if rng < topValue {
 				rng <<= 8
 				code = code<<8 | uint32(in[at&inMask])
 				at++
 			}
-			symbol := uint32(1)
-			for int(symbol) < len(tree) {
-				p := uint32(tree[symbol])
-				bound := rng >> probBits * p
-				if code < bound {
-					rng = bound
-					tree[symbol] = prob(p + (probMax-p)>>moveBits)
-					symbol <<= 1
-				} else {
-					rng -= bound
-					code -= bound
-					tree[symbol] = prob(p - p>>moveBits)
-					symbol = symbol<<1 | 1
-				}
-				if rng < topValue {
-					rng <<= 8
-					code = code<<8 | uint32(in[at&inMask])
-					at++
-				}
-			}
+			var symbol uint32
+			symbol, rng, code, at = tree(in, probs, rng, code, at)
 			length += int(symbol)
 		}
 
@@ -410,26 +329,8 @@ func (z *lzma) decode(out []byte, pos, start int, dict uint32, n int) error {
 
 			// The distance.
 			slots := &z.slot[min(length-minMatch, 3)&3]
-			symbol := uint32(1)
-			for symbol < 64 {
-				p := uint32(slots[symbol])
-				bound := rng >> probBits * p
-				if code < bound {
-					rng = bound
-					slots[symbol] = prob(p + (probMax-p)>>moveBits)
-					symbol <<= 1
-				} else {
-					rng -= bound
-					code -= bound
-					slots[symbol] = prob(p - p>>moveBits)
-					symbol = symbol<<1 | 1
-				}
-				if rng < topValue {
-					rng <<= 8
-					code = code<<8 | uint32(in[at&inMask])
-					at++
-				}
-			}
+			var symbol uint32
+			symbol, rng, code, at = tree(in, slots[:], rng, code, at)
 			slot := symbol - 64
 			switch {
 			case slot < 4:
@@ -539,4 +440,65 @@ func repeat(b []byte, period, done int) {
 	for n := period + done; n < len(b); {
 		n += copy(b[n:], b[done:n])
 	}
+}
+
+// tree decodes a number, the high bits first, of as many bits as probs has
+// probabilities for; the first is not used. It returns the number with a one
+// before it.
+//
+// These bits are hard to foresee, so that no branch may depend on them: mask
+// is all ones if the bit is 0. As a function it has the processor's registers
+// to itself; so do not let it be inlined.
+//
+//go:noinline
+func tree(in *[maxPacked]byte, probs []prob, rng32, code32, at uint32) (s, r, c, a uint32) {
+	rng, code, symbol := uint64(rng32), uint64(code32), uint64(1)
+	for symbol < uint64(len(probs)) {
+		p := uint64(probs[symbol])
+		bound := rng >> probBits * p
+		code -= bound
+		mask := uint64(int64(code) >> 63)
+		rng -= bound
+		rng += (bound - rng) & mask
+		code += bound & mask
+		probs[symbol] = prob(p - uint64(int64(p+mask&toZero)>>moveBits))
+		symbol = symbol<<1 + 1 + mask
+		if rng < topValue {
+			rng <<= 8
+			code = code<<8 | uint64(in[at&inMask])
+			at++
+		}
+	}
+	return uint32(symbol), uint32(rng), uint32(code), at
+}
+
+// matchedLiteral is tree for the literal after a match. It is not the byte
+// that the match would have gone on with; as long as its bits are the same,
+// they choose the probability.
+//
+//go:noinline
+func matchedLiteral(in *[maxPacked]byte, probs *[1024]prob, matched byte, rng32, code32, at uint32) (s, r, c, a uint32) {
+	rng, code, symbol := uint64(rng32), uint64(code32), uint64(1)
+	match, offset := uint64(matched), uint64(0x100)
+	for symbol < 0x100 {
+		match <<= 1
+		bit := match & offset
+		i := (offset + bit + symbol) & 1023
+		p := uint64(probs[i])
+		bound := rng >> probBits * p
+		code -= bound
+		mask := uint64(int64(code) >> 63)
+		rng -= bound
+		rng += (bound - rng) & mask
+		code += bound & mask
+		probs[i] = prob(p - uint64(int64(p+mask&toZero)>>moveBits))
+		symbol = symbol<<1 + 1 + mask
+		offset = bit ^ offset&mask
+		if rng < topValue {
+			rng <<= 8
+			code = code<<8 | uint64(in[at&inMask])
+			at++
+		}
+	}
+	return uint32(symbol), uint32(rng), uint32(code), at
 }
