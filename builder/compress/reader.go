@@ -15,27 +15,46 @@ import (
 // zstd --ultra --long=26 need 64 MiB.
 const maxDict = 64 << 20
 
-// NewReader unpacks r if its first bytes say that it is .xz, .gz, .zst or
-// .bz2, and else returns it as it is.
+// magics begin the packed files that NewReader reads.
+func magics() map[string]string {
+	return map[string]string{"xz": string(xzHeader()[:6]), "gz": "\x1f\x8b", "zst": "\x28\xb5\x2f\xfd", "bz2": "BZh"}
+}
+
+// kind returns the key in magics of what begins with head, or "".
+func kind(head []byte) string {
+	for name, magic := range magics() {
+		if bytes.HasPrefix(head, []byte(magic)) {
+			return name
+		}
+	}
+	return ""
+}
+
+// IsPacked reports whether an image, by its first bytes, is .xz, .gz, .zst or
+// .bz2.
+func IsPacked(head []byte) bool { return kind(head) != "" }
+
+// NewReader unpacks r if its first bytes say that it is packed, and else
+// returns what r reads.
 func NewReader(r io.Reader) (io.ReadCloser, error) {
 	b := bufio.NewReaderSize(r, 1<<20)
-	magic, err := b.Peek(6)
+	head, err := b.Peek(6)
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	switch {
-	case bytes.HasPrefix(magic, xzHeader()[:6]):
+	switch kind(head) {
+	case "xz":
 		z, err := xz.NewReader(b, maxDict)
 		return io.NopCloser(z), err
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+	case "gz":
 		return gzip.NewReader(b)
-	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+	case "zst":
 		z, err := zstd.NewReader(b, zstd.WithDecoderMaxWindow(maxDict), zstd.WithDecoderConcurrency(2))
 		if err != nil {
 			return nil, err
 		}
 		return z.IOReadCloser(), nil
-	case bytes.HasPrefix(magic, []byte("BZh")):
+	case "bz2":
 		return io.NopCloser(bzip2.NewReader(b)), nil
 	}
 	return io.NopCloser(b), nil

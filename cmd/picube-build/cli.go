@@ -134,6 +134,7 @@ the blueprint is wrong; 130 interrupted.`
 		c.updateCommand(),
 		c.verifyCommand(),
 		c.inspectCommand(),
+		c.writeCommand(),
 		c.kubeconfigCommand(),
 		c.cacheCommand(),
 		c.fmtCommand(),
