@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/picube/picube-build/layers/nodeconf"
 )
@@ -23,11 +25,14 @@ type Engine struct {
 	Root   string // "/" on a node
 	// Run runs a program of the node to its end.
 	Run func(ctx context.Context, name string, args ...string) error
+	// WaitAPI waits until the node's own API server answers.
+	WaitAPI func(ctx context.Context) error
 }
 
 // New reads the engine's part of node.yaml; ok says whether it has one.
 func New(n *nodeconf.Node, log io.Writer) (e *Engine, ok bool, err error) {
 	e = &Engine{Node: n, Root: "/", Run: runner{log}.run}
+	e.WaitAPI = e.ready
 	ok, err = n.Layer(Section, &e.Config)
 	if ok && err == nil && len(e.Config.ControlPlane) == 0 {
 		err = errors.New("node.yaml: kubernetes: controlPlane: names no node")
@@ -156,10 +161,22 @@ func (e *Engine) Work(ctx context.Context) error {
 	return e.write(done, nil)
 }
 
-// skipped are phases of kubeadm that this cluster does without: kube-proxy is
-// a unit of every node, there are no bootstrap tokens, and the checks look for
-// what a card is known to have.
-const skipped = "preflight,addon/kube-proxy,bootstrap-token,upload-certs,show-join-command"
+// Phases of kubeadm that begin a cluster: those that write files and start the
+// kubelet, and those that speak to the API. Between them kubeadm itself would
+// wait, and ask every component twice a second, which is a quarter of what a
+// small board has while it starts them.
+const (
+	filePhases = "certs,kubeconfig,etcd,control-plane,kubelet-start"
+	apiPhases  = "upload-config,mark-control-plane,kubelet-finalize,addon/coredns"
+)
+
+// neverPhases are those that this cluster does without: kube-proxy is a unit
+// of every node, there are no bootstrap tokens, and the checks look for what a
+// card is known to have.
+const neverPhases = "preflight,wait-control-plane,upload-certs,bootstrap-token,addon/kube-proxy,show-join-command"
+
+// apiPause is the time between two questions whether the API answers.
+const apiPause = 3 * time.Second
 
 // Begin makes a new cluster. Cut off anywhere, it begins again with what is
 // there: kubeadm keeps the authorities and writes the rest anew.
@@ -172,10 +189,47 @@ func (e *Engine) Begin(ctx context.Context) error {
 	if err := e.write(file, config); err != nil {
 		return err
 	}
-	if err := e.Run(ctx, "kubeadm", "init", "--config", filepath.Join(e.Root, file), "--skip-phases", skipped, "--ignore-preflight-errors", "all"); err != nil {
+	if err := e.init(ctx, file, apiPhases); err != nil {
+		return err
+	}
+	if err := e.WaitAPI(ctx); err != nil {
+		return err
+	}
+	if err := e.init(ctx, file, filePhases); err != nil {
 		return err
 	}
 	return e.finish(ctx)
+}
+
+// init runs kubeadm init without some phases.
+func (e *Engine) init(ctx context.Context, file, without string) error {
+	return e.Run(ctx, "kubeadm", "init", "--config", filepath.Join(e.Root, file),
+		"--skip-phases", neverPhases+","+without, "--ignore-preflight-errors", "all")
+}
+
+// ready waits until the node's own API server has everything that a client
+// needs. The kubelet starts what fails again, so there is nothing to give up.
+func (e *Engine) ready(ctx context.Context) error {
+	conf, err := e.tlsConfig()
+	if err != nil {
+		return err
+	}
+	address, err := nodeAddress(e.Node)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: conf}}
+	defer client.CloseIdleConnections()
+	for {
+		if _, err := get(ctx, client, fmt.Sprintf("https://%s:%d/readyz", address, APIPort)); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(apiPause):
+		}
+	}
 }
 
 // Join makes the node a further control-plane node of the cluster.
