@@ -120,6 +120,7 @@ func basePackages() []string {
 	return []string{
 		"dbus", "iputils-ping", "kmod", "less", "libpam-systemd", "nano", "procps",
 		"systemd", "systemd-sysv", "udev",
+		"linux-sysctl-defaults", // among others, lets everybody ping
 	}
 }
 

@@ -153,12 +153,14 @@ func TestCardsBoot(t *testing.T) {
 			t.Errorf("%s is %s: %s", n.Name(), got, ask(t, n, "systemctl --failed --no-legend; systemctl list-jobs"))
 		}
 		for command, want := range map[string]string{
-			"hostname":                                            n.Name(),
-			"systemctl --failed --no-legend":                      "",
-			"sudo dpkg --audit":                                   "",
-			"dpkg -l | sed 1,5d | grep -v ^ii; true":              "",
-			"sudo dpkg --verify; true":                            "",
-			"findmnt -no FSTYPE / /boot/firmware; true":           "ext4",
+			"hostname":                               n.Name(),
+			"systemctl --failed --no-legend":         "",
+			"sudo dpkg --audit":                      "",
+			"dpkg -l | sed 1,5d | grep -v ^ii; true": "",
+			// Where the root and the consoles are stands in a conffile that is there to be edited.
+			"sudo dpkg --verify; true":                            "??5?????? c /etc/default/raspi-firmware",
+			"findmnt -no FSTYPE /":                                "ext4",
+			"findmnt -no FSTYPE /boot/firmware":                   "vfat",
 			"ls /boot/firmware/picube/identity 2>/dev/null; true": "",
 			"sudo stat -c '%a %U' /etc/ssh/ssh_host_ed25519_key":  "600 root",
 		} {
