@@ -19,9 +19,10 @@ var importRules = []struct{ pkg, may string }{
 	// The orchestrator gets its layers handed in.
 	{`builder`, `builder/.*|firmware|layers/nodeconf`},
 	// Leaves.
-	{`builder/(blueprint|tree|report|disk|clone|flock|secrets|strbuf|gomodule|program|debian/(control|version))`, ``},
+	{`builder/(blueprint|tree|report|disk|clone|flock|secrets|strbuf|gomodule|program|xz|debian/(control|version))`, ``},
 	{`builder/plan`, `builder/blueprint`},
-	{`builder/(ext4|fat|depmod|ldcache|certhash|containerd|dropin|debian/deb|maintscript/shell)`, `builder/tree`},
+	{`builder/(ext4|fat|ldcache|certhash|containerd|dropin|maintscript/shell)`, `builder/tree`},
+	{`builder/(depmod|debian/deb)`, `builder/(tree|xz)`},
 	{`builder/lock`, `builder/plan`},
 	{`builder/source`, `builder/flock`},
 	{`builder/(emulator.*|image)`, `builder/.*|firmware|layers/nodeconf`},

@@ -8,9 +8,9 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/therootcompany/xz"
 
 	"github.com/picube/picube-build/builder/tree"
+	"github.com/picube/picube-build/builder/xz"
 )
 
 // maxModule bounds a module when unpacked.
@@ -52,11 +52,12 @@ func readModule(path string, c tree.Content) ([]byte, error) {
 	if _, err := io.ReadFull(io.NewSectionReader(c, 0, c.Size()), packed); err != nil {
 		return nil, err
 	}
+	if strings.HasSuffix(path, ".xz") {
+		return new(xz.Decoder).Decode(packed, maxModule)
+	}
 	var r io.Reader
 	var err error
 	switch {
-	case strings.HasSuffix(path, ".xz"):
-		r, err = xz.NewReader(bytes.NewReader(packed), maxModule)
 	case strings.HasSuffix(path, ".gz"):
 		r, err = gzip.NewReader(bytes.NewReader(packed))
 	case strings.HasSuffix(path, ".zst"):

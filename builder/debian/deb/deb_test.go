@@ -281,7 +281,7 @@ func TestHostile(t *testing.T) {
 		{"bzip2", parts("debian-binary", "2.0\n", "control.tar.bz2", "", "data.tar", ""),
 			`package x: cannot read control.tar.bz2: compression ".bz2" is not supported`},
 		{"no xz", parts("debian-binary", "2.0\n", "control.tar.xz", "not xz at all, but long enough for it", "data.tar", ""),
-			`package x: cannot read control.tar.xz: xz: file format not recognized`},
+			`package x: cannot read control.tar.xz: cannot decode xz: it does not start as .xz files do`},
 		{"no control file", parts("debian-binary", "2.0\n", "control.tar", "", "data.tar", ""),
 			`package x: cannot read control.tar: no file control`},
 	}

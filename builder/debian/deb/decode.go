@@ -11,12 +11,12 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/therootcompany/xz"
+
+	"github.com/picube/picube-build/builder/xz"
 )
 
 // A decoder is one worker's reusable state: an xz dictionary of 8 MiB is not
-// made 180 times. Of the Go decoders, therootcompany/xz took the least time for
-// a card's packages: 14.8 CPU-seconds (xi2/xz 14.9, ulikunitz/xz 19.6, xz(1) 10.1).
+// made 180 times.
 type decoder struct {
 	xz  *xz.Reader
 	buf [128 << 10]byte
@@ -48,24 +48,28 @@ func (d *decoder) decode(w io.Writer, name string, r io.Reader, limit int64) (in
 		from = z
 	case ".xz":
 		if d.xz == nil {
-			z, err := xz.NewReader(nil, maxDict)
-			if err != nil {
-				return 0, err
-			}
-			d.xz = z
+			d.xz = xz.NewReader(nil, maxDict)
 		}
-		if err := d.xz.Reset(r); err != nil {
-			return 0, err
-		}
+		d.xz.Reset(r)
 		from = d.xz
 	default:
 		return 0, fmt.Errorf("compression %q is not supported", suffix)
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.LimitReader(from, limit+1)}, d.buf[:])
-	if err == nil && n > limit {
-		err = fmt.Errorf("%w: more than %d bytes", errTooLarge, limit)
+	return io.CopyBuffer(&limited{w, limit, limit}, from, d.buf[:])
+}
+
+// limited refuses to write more than its limit. Unlike io.LimitReader it lets
+// a decoder write from its own memory.
+type limited struct {
+	w           io.Writer
+	limit, left int64
+}
+
+func (l *limited) Write(b []byte) (int, error) {
+	if l.left -= int64(len(b)); l.left < 0 {
+		return 0, fmt.Errorf("%w: more than %d bytes", errTooLarge, l.limit)
 	}
-	return n, err
+	return l.w.Write(b)
 }
 
 // unit is a part of a member that decodes on its own.
