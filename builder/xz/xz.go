@@ -2,8 +2,9 @@
 //
 // Decoding packages is most of what a cold build computes, so this is written
 // for speed: a chunk of LZMA2 is decoded in one go, straight to where its bytes
-// stay, which is its dictionary too. For a kernel's modules, containerd and
-// texts, 2.5 CPU-seconds where xz(1) 5.4 needs 2.4, therootcompany/xz 3.8.
+// stay, which is its dictionary too. For containerd's package BenchmarkDeb took
+// 1.3 CPU-seconds, as did xz(1) 5.4; therootcompany/xz took 1.8, ulikunitz/xz
+// 2.7. For modules of a kernel it was 0.30 to 0.48 and 0.73.
 //
 // Source: the .xz file format 1.2; LZMA2's chunks and LZMA as in the format's
 // reference decoder, xz-embedded.

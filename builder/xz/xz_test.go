@@ -13,7 +13,7 @@ import (
 
 // texts are data of several natures.
 func texts() map[string][]byte {
-	noise := make([]byte, 300<<10)
+	noise := make([]byte, 100<<10)
 	seed := uint32(1)
 	for i := range noise {
 		seed = seed*1664525 + 1013904223
@@ -27,7 +27,7 @@ func texts() map[string][]byte {
 	return map[string][]byte{
 		"empty":  {},
 		"one":    []byte("x"),
-		"zeroes": make([]byte, 5<<20),
+		"zeroes": make([]byte, 3<<20),
 		"short":  bytes.Repeat([]byte("abc"), 100_000),
 		"noise":  noise,
 		"words":  words.Bytes(),
