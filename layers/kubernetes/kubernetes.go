@@ -239,6 +239,7 @@ func (l *Layer) settings(t *tree.Tree, set *set) error {
 		errs = append(errs, t.MkdirAll(path.Dir(at), 0o755), t.WriteFile(at, data, 0o644))
 	}
 	put("/etc/containerd/config.toml", fmt.Appendf(nil, string(read("containerd.toml")), set.Release.PauseImage()))
+	put("/etc/systemd/system/containerd.service.d/picube.conf", read("containerd.conf"))
 	put("/etc/modules-load.d/picube-kubernetes.conf", read("modules.conf"))
 	put("/etc/sysctl.d/90-picube-kubernetes.conf", read("sysctl.conf"))
 	// Debian's plugins are not where everybody else's are.

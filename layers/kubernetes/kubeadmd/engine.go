@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,14 +26,14 @@ type Engine struct {
 	Root   string // "/" on a node
 	// Run runs a program of the node to its end.
 	Run func(ctx context.Context, name string, args ...string) error
-	// WaitAPI waits until the node's own API server answers.
-	WaitAPI func(ctx context.Context) error
+	// Wait waits until a URL of the node answers.
+	Wait func(ctx context.Context, url string) error
 }
 
 // New reads the engine's part of node.yaml; ok says whether it has one.
 func New(n *nodeconf.Node, log io.Writer) (e *Engine, ok bool, err error) {
 	e = &Engine{Node: n, Root: "/", Run: runner{log}.run}
-	e.WaitAPI = e.ready
+	e.Wait = e.answers
 	ok, err = n.Layer(Section, &e.Config)
 	if ok && err == nil && len(e.Config.ControlPlane) == 0 {
 		err = errors.New("node.yaml: kubernetes: controlPlane: names no node")
@@ -161,21 +162,39 @@ func (e *Engine) Work(ctx context.Context) error {
 	return e.write(done, nil)
 }
 
-// Phases of kubeadm that begin a cluster: those that write files and start the
-// kubelet, and those that speak to the API. Between them kubeadm itself would
-// wait, and ask every component twice a second, which is a quarter of what a
-// small board has while it starts them.
-const (
-	filePhases = "certs,kubeconfig,etcd,control-plane,kubelet-start"
-	apiPhases  = "upload-config,mark-control-plane,kubelet-finalize,addon/coredns"
-)
+// allPhases are the phases of kubeadm init, in its order.
+func allPhases() []string {
+	return []string{
+		"preflight", "certs", "kubeconfig", "etcd", "control-plane/apiserver", "control-plane/controller-manager",
+		"control-plane/scheduler", "kubelet-start", "wait-control-plane", "upload-config", "upload-certs",
+		"mark-control-plane", "bootstrap-token", "kubelet-finalize", "addon/coredns", "addon/kube-proxy", "show-join-command",
+	}
+}
 
-// neverPhases are those that this cluster does without: kube-proxy is a unit
-// of every node, there are no bootstrap tokens, and the checks look for what a
-// card is known to have.
-const neverPhases = "preflight,wait-control-plane,upload-certs,bootstrap-token,addon/kube-proxy,show-join-command"
+// beginning are the phases by which a cluster begins, with what must answer
+// after each group. Started all at once, the components of a small board
+// starve each other: those without etcd or API end after a while and are
+// started again, and kubeadm, asking each of them twice a second, takes a
+// quarter of what there is.
+//
+// The others it does without: kube-proxy is a unit of every node, there are no
+// bootstrap tokens, and the checks look for what a card is known to have.
+func (e *Engine) beginning() []step {
+	return []step{
+		{phases: []string{"certs", "kubeconfig", "etcd", "kubelet-start"}, wait: "http://127.0.0.1:2381/readyz"},
+		{phases: []string{"control-plane/apiserver"}, wait: "https://" + endpoint() + "/readyz"},
+		{phases: []string{
+			"control-plane/controller-manager", "control-plane/scheduler", "upload-config", "mark-control-plane", "kubelet-finalize", "addon/coredns",
+		}},
+	}
+}
 
-// apiPause is the time between two questions whether the API answers.
+type step struct {
+	phases []string
+	wait   string // URL that must answer 200; may be empty
+}
+
+// apiPause is the time between two questions whether something answers.
 const apiPause = 3 * time.Second
 
 // Begin makes a new cluster. Cut off anywhere, it begins again with what is
@@ -189,39 +208,33 @@ func (e *Engine) Begin(ctx context.Context) error {
 	if err := e.write(file, config); err != nil {
 		return err
 	}
-	if err := e.init(ctx, file, apiPhases); err != nil {
-		return err
-	}
-	if err := e.WaitAPI(ctx); err != nil {
-		return err
-	}
-	if err := e.init(ctx, file, filePhases); err != nil {
-		return err
+	for _, step := range e.beginning() {
+		skipped := slices.DeleteFunc(allPhases(), func(p string) bool { return slices.Contains(step.phases, p) })
+		if err := e.Run(ctx, "kubeadm", "init", "--config", filepath.Join(e.Root, file),
+			"--skip-phases", strings.Join(skipped, ","), "--ignore-preflight-errors", "all"); err != nil {
+			return err
+		}
+		if step.wait == "" {
+			continue
+		}
+		if err := e.Wait(ctx, step.wait); err != nil {
+			return err
+		}
 	}
 	return e.finish(ctx)
 }
 
-// init runs kubeadm init without some phases.
-func (e *Engine) init(ctx context.Context, file, without string) error {
-	return e.Run(ctx, "kubeadm", "init", "--config", filepath.Join(e.Root, file),
-		"--skip-phases", neverPhases+","+without, "--ignore-preflight-errors", "all")
-}
-
-// ready waits until the node's own API server has everything that a client
-// needs. The kubelet starts what fails again, so there is nothing to give up.
-func (e *Engine) ready(ctx context.Context) error {
+// answers waits until a URL of the node answers. The kubelet starts what fails
+// again, so there is nothing to give up.
+func (e *Engine) answers(ctx context.Context, url string) error {
 	conf, err := e.tlsConfig()
-	if err != nil {
-		return err
-	}
-	address, err := nodeAddress(e.Node)
 	if err != nil {
 		return err
 	}
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: conf}}
 	defer client.CloseIdleConnections()
 	for {
-		if _, err := get(ctx, client, fmt.Sprintf("https://%s:%d/readyz", address, APIPort)); err == nil {
+		if _, err := get(ctx, client, url); err == nil {
 			return nil
 		}
 		select {

@@ -77,11 +77,11 @@ func TestKubeadm(t *testing.T) {
 func engine(t *testing.T, n *nodeconf.Node, c Config) (*Engine, *[]string) {
 	t.Helper()
 	var ran []string
-	wait := func(context.Context) error {
-		ran = append(ran, "wait for API")
+	wait := func(_ context.Context, url string) error {
+		ran = append(ran, "wait "+url)
 		return nil
 	}
-	return &Engine{Node: n, Config: c, Root: t.TempDir(), WaitAPI: wait, Run: func(_ context.Context, name string, args ...string) error {
+	return &Engine{Node: n, Config: c, Root: t.TempDir(), Wait: wait, Run: func(_ context.Context, name string, args ...string) error {
 		ran = append(ran, name+" "+strings.Join(args, " "))
 		return nil
 	}}, &ran
@@ -149,7 +149,7 @@ func TestControlPlane(t *testing.T) {
 	for _, line := range *ran {
 		programs = append(programs, strings.Join(strings.Fields(line)[:2], " "))
 	}
-	if want := []string{"systemctl --no-block", "kubeadm init", "wait for", "kubeadm init", "systemctl --no-block", "kubectl --kubeconfig"}; !slices.Equal(programs, want) {
+	if want := []string{"systemctl --no-block", "kubeadm init", "wait http://127.0.0.1:2381/readyz", "kubeadm init", "wait https://127.0.0.1:7443/readyz", "kubeadm init", "systemctl --no-block", "kubectl --kubeconfig"}; !slices.Equal(programs, want) {
 		t.Errorf("ran %q", *ran)
 	}
 	for name := range Patches() {
