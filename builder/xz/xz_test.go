@@ -3,6 +3,7 @@ package xz
 import (
 	"bytes"
 	"io"
+	"math/rand/v2"
 	"os/exec"
 	"strings"
 	"testing"
@@ -197,6 +198,29 @@ func TestDamage(t *testing.T) {
 		}
 		if _, err := stream(good[:i]); err == nil {
 			t.Errorf("cut at %d: no error", i)
+		}
+	}
+}
+
+// TestToolAgrees has xz(1) judge damaged chunks too: it takes the same ones.
+func TestToolAgrees(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, text := range texts() {
+		chunks := tool(t, text[:min(len(text), 5000)], "-c", "--format=raw", "--lzma2=dict=4KiB")
+		for range 40 {
+			bad := bytes.Clone(chunks)
+			bad[random.IntN(len(bad))] = byte(random.Uint32())
+			if random.IntN(2) == 0 {
+				bad[random.IntN(min(8, len(bad)))] ^= 1 << random.IntN(8)
+			}
+			in := file(bad, uint32(len(text[:min(len(text), 5000)])))
+			got, err := stream(in)
+			cmd := exec.Command("xz", "-dc")
+			cmd.Stdin = bytes.NewReader(in)
+			want, wantErr := cmd.Output()
+			if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(got, want) {
+				t.Fatalf("%x: %v, xz: %v", in, err, wantErr)
+			}
 		}
 	}
 }
