@@ -226,3 +226,64 @@ func dd(ctx context.Context, p *shell.Process) int {
 	}
 	return 0
 }
+
+// ufw is "ufw app update all", which brings rules up to date that were made
+// for an application by its name: without such rules it does nothing.
+func ufw(ctx context.Context, p *shell.Process) int {
+	if strings.Join(p.Args[1:], " ") != "app update all" {
+		p.Unsupported("%s", strings.Join(p.Args, " "))
+	}
+	for _, file := range []string{"/etc/ufw/user.rules", "/etc/ufw/user6.rules"} {
+		rules, err := p.Tree.ReadFile(file)
+		if err != nil || strings.Contains(string(rules), "### tuple ###") {
+			p.Unsupported("%s: rules in %s", strings.Join(p.Args, " "), file)
+		}
+	}
+	return 0
+}
+
+// lpstat is "lpstat -r", which tells whether a print server runs.
+func lpstat(ctx context.Context, p *shell.Process) int {
+	if p.Args[len(p.Args)-1] != "-r" {
+		p.Unsupported("%s", strings.Join(p.Args, " "))
+	}
+	fmt.Fprintln(p.Stdout, "scheduler is not running")
+	return 0
+}
+
+var ownsIt = regexp.MustCompile(`^test -O (/\S+) && test -G (/\S+)$`)
+
+// su answers whether files are a user's, and those of the user's group; every
+// script here runs as root.
+func su(ctx context.Context, p *shell.Process) int {
+	if len(p.Args) != 6 || p.Args[1] != "-s" || p.Args[2] != "/bin/sh" || p.Args[4] != "-c" {
+		p.Unsupported("%s", strings.Join(p.Args, " "))
+	}
+	name := p.Args[3]
+	files := ownsIt.FindStringSubmatch(strings.Join(strings.Fields(p.Args[5]), " "))
+	if files == nil {
+		p.Unsupported("%s", strings.Join(p.Args, " "))
+	}
+	users, err := p.Tree.ReadFile("/etc/passwd")
+	if err != nil {
+		p.Errorf("%v", err)
+		return 1
+	}
+	for line := range strings.Lines(string(users)) {
+		user := strings.Split(line, ":")
+		if user[0] != name || len(user) < 4 {
+			continue
+		}
+		owned, err := p.Stat(files[1])
+		if err != nil || fmt.Sprint(owned.UID) != user[2] {
+			return 1
+		}
+		grouped, err := p.Stat(files[2])
+		if err != nil || fmt.Sprint(grouped.GID) != user[3] {
+			return 1
+		}
+		return 0
+	}
+	p.Errorf("user %s does not exist", name)
+	return 1
+}

@@ -79,6 +79,14 @@ func (e *PendingError) Error() string {
 	return "the first boot processes its triggers " + strings.Join(e.Triggers, ", ")
 }
 
+// AgainError says which program of a package's postinst did nothing: the
+// first boot runs that postinst once more.
+type AgainError struct{ Program, Why string }
+
+func (e *AgainError) Error() string {
+	return "the first boot runs its postinst again for " + e.Program + ": " + e.Why
+}
+
 // Configure installs packages into a tree and configures them. The packages
 // must be all that their dependencies need beyond what the tree's database
 // has; their order does not matter to the result but where Debian leaves a
@@ -119,6 +127,9 @@ func Configure(ctx context.Context, t *tree.Tree, archives []dpkg.Archive, o Opt
 			if why == nil && p.Status == dpkg.TriggersPending {
 				why = &PendingError{p.Pending}
 			}
+			if again := w.again[p.Name]; why == nil && again != nil {
+				why = again
+			}
 			report.Packages = append(report.Packages, Package{p.Name, p.Version, p.Status, why})
 		}
 	}
@@ -147,12 +158,14 @@ type world struct {
 	modules  map[string]bool // kernel versions that want depmod
 	pending  map[string]bool // triggers left to the first boot
 	skipped  map[string]string
+	again    map[string]*AgainError // by package
+	running  string                 // the package whose script runs
 
 	ownPolicy bool
 }
 
 func newWorld(t *tree.Tree, db *dpkg.DB, o Options) *world {
-	w := &world{t: t, db: db, o: o, debconf: debconf.NewStore(t), kernels: map[string]bool{}, modules: map[string]bool{}, pending: map[string]bool{}, skipped: map[string]string{}}
+	w := &world{t: t, db: db, o: o, debconf: debconf.NewStore(t), kernels: map[string]bool{}, modules: map[string]bool{}, pending: map[string]bool{}, skipped: map[string]string{}, again: map[string]*AgainError{}}
 	w.programs = w.allPrograms()
 	w.shell = shell.New(shell.Config{
 		Tree:   t,
@@ -179,6 +192,7 @@ func (e *ExitError) Error() string {
 
 // Run runs one maintainer script; it makes world a dpkg.Scripts.
 func (w *world) Run(ctx context.Context, s dpkg.Script) error {
+	w.running = s.Package.Name
 	text, err := w.t.ReadFile(s.Path)
 	if err != nil {
 		return err
@@ -255,6 +269,9 @@ func (w *world) finish(ctx context.Context) error {
 		if err := w.depmod(ctx, v); err != nil {
 			return fmt.Errorf("modules of kernel %s: %w", v, err)
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.again)) {
+		w.db.Again(name)
 	}
 	for _, trigger := range slices.Sorted(maps.Keys(w.pending)) {
 		if err := w.db.Leave(trigger); err != nil {

@@ -24,7 +24,7 @@ import (
 func (w *world) allPrograms() map[string]shell.Command {
 	all := map[string]shell.Command{}
 	for _, some := range []map[string]shell.Command{
-		coreutils.Commands(), account.Commands(), dpkgtools.Commands(w.db), systemd.Commands(), w.debconf.Commands(), w.own(), w.notHere(), w.later(),
+		coreutils.Commands(), account.Commands(), dpkgtools.Commands(w.db), systemd.Commands(), w.debconf.Commands(), w.own(), w.notHere(), w.later(), w.onceMore(),
 	} {
 		maps.Copy(all, some)
 	}
@@ -78,17 +78,22 @@ func (w *world) own() map[string]shell.Command {
 		"update-locale":            w.update(updateLocale),
 		"localedef":                w.localedef,
 		"setpriv":                  runAs,
-		"runuser":                  runAs,
-		"ucfq":                     ucfq,
-		"helpztags":                helpztags,
-		"update-catalog":           w.update(updateCatalog),
-		"update-xmlcatalog":        w.update(updateXMLCatalog),
-		"iconv":                    iconv,
-		"dd":                       dd,
-		"stty":                     failWith(1),
-		"findmnt":                  failWith(1),
-		"lsmod":                    succeed,
-		"smartctl":                 succeed,
+		"mkfontscale":              w.update(mkfontscale),
+		"lpstat":                   lpstat,
+		"su":                       su,
+		"ufw":                      ufw,
+		"/usr/lib/emacsen-common/emacs-package-install": w.update(emacsPackage),
+		"runuser":           runAs,
+		"ucfq":              ucfq,
+		"helpztags":         helpztags,
+		"update-catalog":    w.update(updateCatalog),
+		"update-xmlcatalog": w.update(updateXMLCatalog),
+		"iconv":             iconv,
+		"dd":                dd,
+		"stty":              failWith(1),
+		"findmnt":           failWith(1),
+		"lsmod":             succeed,
+		"smartctl":          succeed,
 	}
 }
 

@@ -163,6 +163,19 @@ func (q *queue) postinst(ctx context.Context, p *Package) error {
 	return q.configured(p)
 }
 
+// Again takes back that a package is configured: it is half-configured, so
+// that the next "dpkg --configure" runs its postinst once more. What triggers
+// it, that does too.
+func (db *DB) Again(name string) {
+	p := db.Package(name)
+	if p == nil || p.Status < TriggersAwaited {
+		return // it will be configured anyway
+	}
+	p.Status, p.ConfigVersion, p.Pending, p.Awaited = HalfConfigured, "", nil, nil
+	r := &run{db: db}
+	r.clearAwaiters(p)
+}
+
 // activateOwn pulls the triggers that the installed package's state pulls.
 func (r *run) activateOwn(p *Package) error {
 	text, err := r.db.readInfo(p, "triggers")

@@ -181,14 +181,13 @@ func (t *tester) primary() bool {
 	if !ok {
 		return t.fail("argument expected")
 	}
-	if op, ok := t.peek(1); ok && t.isBinary(op) {
-		if right, ok := t.peek(2); ok {
-			t.pos += 3
-			return t.binary(op, a, right)
-		}
-		if op != "-a" && op != "-o" {
+	if op, ok := t.peek(1); ok && op != "-a" && op != "-o" && t.isBinary(op) {
+		right, ok := t.peek(2)
+		if !ok {
 			return t.fail("%s: argument expected", op)
 		}
+		t.pos += 3
+		return t.binary(op, a, right)
 	}
 	switch {
 	case a == "(":
