@@ -50,8 +50,9 @@ type Folder struct {
 
 // Open reads what is known of a folder. What cannot be read is not known.
 func Open(dir string) *Folder {
-	f := &Folder{Dir: dir, records: map[string]record{}}
-	if text, err := os.ReadFile(filepath.Join(dir, RecordsFile)); err == nil && json.Unmarshal(text, &f.records) != nil {
+	f := &Folder{Dir: dir}
+	text, err := os.ReadFile(filepath.Join(dir, RecordsFile))
+	if err != nil || json.Unmarshal(text, &f.records) != nil || f.records == nil {
 		f.records = map[string]record{}
 	}
 	return f

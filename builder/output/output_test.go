@@ -38,6 +38,7 @@ func TestFolderKnowsWhatIsUntouched(t *testing.T) {
 			}
 		}, false},
 		{"records damaged", func(t *testing.T, dir string) { write(t, filepath.Join(dir, RecordsFile), `{"rpi1.img": {`) }, false},
+		{"records empty", func(t *testing.T, dir string) { write(t, filepath.Join(dir, RecordsFile), "null") }, false},
 		{"records lost", func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, RecordsFile)) }, false},
 		{"removed", func(t *testing.T, dir string) {
 			if err := Open(dir).Remove("rpi1.img"); err != nil {
@@ -52,9 +53,17 @@ func TestFolderKnowsWhatIsUntouched(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.touch(t, dir)
-			got, known := Open(dir).Lookup("rpi1.img")
+			folder := Open(dir)
+			got, known := folder.Lookup("rpi1.img")
 			if known != c.known || known && got != img {
 				t.Errorf("known: %t, want %t; %+v", known, c.known, got)
+			}
+			if info, err := os.Stat(filepath.Join(dir, "rpi1.img")); err == nil {
+				again := img
+				again.Size = info.Size()
+				if err := folder.Record(again); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}
