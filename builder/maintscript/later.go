@@ -287,3 +287,24 @@ func su(ctx context.Context, p *shell.Process) int {
 	p.Errorf("user %s does not exist", name)
 	return 1
 }
+
+// postgresDictionaries is pg_updatedicts where there is no dictionary to
+// convert.
+func postgresDictionaries(ctx context.Context, p *shell.Process) error {
+	for _, dir := range []string{"/usr/share/hunspell", "/usr/share/myspell/dicts"} {
+		names, _ := p.Tree.ReadDir(dir)
+		if slices.ContainsFunc(names, func(n string) bool { return path.Ext(n) == ".aff" }) {
+			p.Unsupported("dictionaries in %s", dir)
+		}
+	}
+	return p.Tree.MkdirAll("/var/cache/postgresql/dicts", 0o755)
+}
+
+// pgLsclusters is pg_lsclusters -h where there is no database.
+func pgLsclusters(ctx context.Context, p *shell.Process) int {
+	versions, _ := p.Tree.ReadDir("/etc/postgresql")
+	if len(versions) > 0 || len(p.Args) != 2 || p.Args[1] != "-h" {
+		p.Unsupported("%s: databases of %s", strings.Join(p.Args, " "), strings.Join(versions, ", "))
+	}
+	return 0
+}

@@ -81,6 +81,8 @@ func (w *world) own() map[string]shell.Command {
 		"mkfontscale":              w.update(mkfontscale),
 		"lpstat":                   lpstat,
 		"su":                       su,
+		"pg_lsclusters":            pgLsclusters,
+		"pg_updatedicts":           w.update(postgresDictionaries),
 		"ufw":                      ufw,
 		"/usr/lib/emacsen-common/emacs-package-install": w.update(emacsPackage),
 		"runuser":           runAs,
@@ -102,12 +104,13 @@ func (w *world) own() map[string]shell.Command {
 func (w *world) notHere() map[string]shell.Command {
 	all := map[string]shell.Command{}
 	for program, why := range map[string]string{
-		"sshd":            "host keys are of one card: they come with its identity, not with the shared root",
-		"dbus-uuidgen":    "the machine id is of one card",
-		"udevadm":         "no udev runs",
-		"modprobe":        "no kernel runs",
-		"sysctl":          "no kernel runs",
-		"vgcfgbackup":     "there are no volumes",
+		"sshd":         "host keys are of one card: they come with its identity, not with the shared root",
+		"dbus-uuidgen": "the machine id is of one card",
+		"udevadm":      "no udev runs",
+		"modprobe":     "no kernel runs",
+		"sysctl":       "no kernel runs",
+		"vgcfgbackup":  "there are no volumes",
+		"/usr/share/postgresql-common/pg_checksystem": "there are no databases to check the disks of",
 		"py3compile":      noByteCode,
 		"py3clean":        noByteCode,
 		"apparmor_parser": "profiles are loaded at boot",
