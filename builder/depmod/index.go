@@ -159,9 +159,8 @@ func (x *index) append(b []byte) []byte {
 	if x.prefix != "" {
 		b = append(append(b, x.prefix...), 0)
 	}
-	below := uint32(len(b)) // where the first child will lie
 	if len(x.children) > 0 {
-		below = uint32(len(b)) + x.size
+		below := uint32(len(b)) + x.size // where the first child will lie
 		if x.prefix != "" {
 			below -= uint32(len(x.prefix)) + 1
 		}

@@ -164,7 +164,7 @@ func (r *imageReader) next(n int64, sum io.Writer) error {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("image: cannot read it at %d: %w", r.at, err)
 	}
-	sum.Write(buf[:got])
+	_, _ = sum.Write(buf[:got]) // never fails (hash.Hash)
 	if got > 0 {
 		select {
 		case r.full <- piece{buf[:got], r.at}:

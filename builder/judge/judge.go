@@ -277,7 +277,7 @@ func matchParts(pattern, parts []string) bool {
 			if i == len(pattern)-1 {
 				return len(parts) > 0
 			}
-			for skip := range len(parts) {
+			for skip := range parts {
 				if matchParts(pattern[i+1:], parts[skip:]) {
 					return true
 				}

@@ -11,10 +11,14 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"testing"
 	"time"
 )
+
+// temporary is what os.CreateTemp makes of the builder's patterns.
+var temporary = regexp.MustCompile(`^\..*-[0-9]+$`)
 
 // digests returns the SHA-256 of every image below a folder, by name, and
 // fails for anything that an interrupted build left there.
@@ -26,7 +30,7 @@ func digests(t *testing.T, dir string) map[string]string {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if e.Name()[0] == '.' && e.Name() != ".lock" {
+		if temporary.MatchString(e.Name()) {
 			t.Errorf("%s: left behind", filepath.Join(dir, e.Name()))
 		}
 		if filepath.Ext(e.Name()) != ".img" {

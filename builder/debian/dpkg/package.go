@@ -147,7 +147,7 @@ func (p *Package) stanza() string {
 		strings.Join(p.Pending, " ") + "\n" + strings.Join(p.Awaited, " ")
 	if p.text == "" || p.textOf != of {
 		var b strings.Builder
-		p.Fields().Write(&b)
+		_ = p.Fields().Write(&b) // to memory
 		p.text, p.textOf = b.String(), of
 	}
 	return p.text

@@ -209,17 +209,7 @@ func (d *database) save() error {
 	return errors.Join(d.group.save(0o644), d.gshadow.save(0), d.passwd.save(0o644), d.shadow.save(0))
 }
 
-// findUser and findGroup take names and numbers.
-func (d *database) findUser(s string) []string {
-	if r := d.passwd.get(s); r != nil {
-		return r
-	}
-	if n, err := strconv.Atoi(s); err == nil {
-		return d.passwd.byID(n)
-	}
-	return nil
-}
-
+// findGroup takes names and numbers.
 func (d *database) findGroup(s string) []string {
 	if r := d.group.get(s); r != nil {
 		return r

@@ -123,7 +123,9 @@ func nothing(context.Context, *shell.Process) int { return 0 }
 
 // discard is nothing, but eats its input.
 func discard(_ context.Context, p *shell.Process) int {
-	io.Copy(io.Discard, p.Stdin)
+	if _, err := io.Copy(io.Discard, p.Stdin); err != nil {
+		return 1
+	}
 	return 0
 }
 

@@ -260,7 +260,7 @@ func mkdir(_ context.Context, p *shell.Process) int {
 			continue
 		}
 		if setMode && len(made) > 0 && made[len(made)-1] == a {
-			p.Tree.Chmod(p.Path(a), perm)
+			sure(p, p.Tree.Chmod(p.Path(a), perm))
 		}
 		for _, m := range made {
 			if has(opts, "v") {
@@ -316,7 +316,7 @@ func inherited(p *shell.Process, full string, perm uint32) uint32 {
 // inheritGroup gives a new file the group of a set-group-id directory.
 func inheritGroup(p *shell.Process, full string) {
 	if n, err := p.Tree.Stat(path.Dir(full)); err == nil && n.Mode&0o2000 != 0 && n.GID != 0 {
-		p.Tree.Lchown(full, 0, n.GID)
+		sure(p, p.Tree.Lchown(full, 0, n.GID))
 	}
 }
 
@@ -667,7 +667,7 @@ func (c *copier) copy(from, to string, follow bool, depth int) {
 			return
 		}
 		if c.removeFirst || c.link && c.force || c.symlink && c.force {
-			p.Tree.Remove(p.Path(to))
+			sure(p, p.Tree.Remove(p.Path(to)))
 		}
 	}
 	if c.verbose {
@@ -691,7 +691,7 @@ func (c *copier) file(n *tree.Inode, from, to string) error {
 		return p.Tree.Symlink(from, full)
 	case c.keepLinks && n.Links() > 1:
 		if first, ok := c.links[n]; ok {
-			p.Tree.Remove(full)
+			sure(p, p.Tree.Remove(full))
 			return p.Tree.Link(first, full)
 		}
 		c.links[n] = full
@@ -706,7 +706,7 @@ func (c *copier) file(n *tree.Inode, from, to string) error {
 			return err
 		}
 		if c.owner {
-			p.Tree.Lchown(full, n.UID, n.GID)
+			sure(p, p.Tree.Lchown(full, n.UID, n.GID))
 		}
 		if c.times {
 			return p.Tree.SetModTime(full, n.ModTime)
@@ -863,7 +863,7 @@ func mv(_ context.Context, p *shell.Process) int {
 					fail("'%s' and '%s' are the same file", from, to)
 					continue
 				}
-				p.Tree.Remove(p.Path(from)) // two links of one file
+				sure(p, p.Tree.Remove(p.Path(from))) // two links of one file
 				continue
 			case old.IsDir() && !n.IsDir():
 				fail("cannot overwrite directory '%s' with non-directory", to)
@@ -957,7 +957,7 @@ func ln(_ context.Context, p *shell.Process) int {
 					continue
 				}
 				if _, err := p.Lstat(name); err == nil {
-					p.Tree.Remove(full)
+					sure(p, p.Tree.Remove(full))
 				}
 			}
 		}
@@ -1027,8 +1027,8 @@ func install(_ context.Context, p *shell.Process) int {
 		if gid >= 0 {
 			g = uint32(gid)
 		}
-		p.Tree.Chown(full, u, g)
-		p.Tree.Chmod(full, perm)
+		sure(p, p.Tree.Chown(full, u, g))
+		sure(p, p.Tree.Chmod(full, perm))
 	}
 	status := 0
 	if dirs {
@@ -1040,7 +1040,7 @@ func install(_ context.Context, p *shell.Process) int {
 				continue
 			}
 			for _, m := range made {
-				p.Tree.Chmod(p.Path(m), 0o755)
+				sure(p, p.Tree.Chmod(p.Path(m), 0o755))
 				if has(opts, "v") {
 					fmt.Fprintf(p.Stdout, "install: creating directory '%s'\n", m)
 				}
@@ -1061,7 +1061,7 @@ func install(_ context.Context, p *shell.Process) int {
 		}
 		if made, err := makeDir(p, dir, 0o755, true); err == nil {
 			for _, m := range made {
-				p.Tree.Chmod(p.Path(m), 0o755)
+				sure(p, p.Tree.Chmod(p.Path(m), 0o755))
 			}
 		}
 	}
@@ -1107,7 +1107,7 @@ func install(_ context.Context, p *shell.Process) int {
 		}
 		finish(to)
 		if has(opts, "p") {
-			p.Tree.SetModTime(p.Path(to), n.ModTime)
+			sure(p, p.Tree.SetModTime(p.Path(to), n.ModTime))
 		}
 		if has(opts, "v") {
 			fmt.Fprintf(p.Stdout, "'%s' -> '%s'\n", from, to)
@@ -1173,7 +1173,7 @@ func touch(_ context.Context, p *shell.Process) int {
 		if !has(opts, "h") {
 			full, _ = p.Tree.RealPath(full)
 		}
-		p.Tree.SetModTime(full, when)
+		sure(p, p.Tree.SetModTime(full, when))
 	}
 	return status
 }
@@ -1287,7 +1287,7 @@ func chmod(_ context.Context, p *shell.Process) int {
 		} else if !has(opts, "R") {
 			perm, _ := shell.ParseMode(mode, n.Perm(), n.IsDir(), p.Umask)
 			report(p, opts, a, n, perm)
-			p.Tree.Chmod(p.Path(a), perm)
+			sure(p, p.Tree.Chmod(p.Path(a), perm))
 			continue
 		}
 		top := true
@@ -1301,7 +1301,7 @@ func chmod(_ context.Context, p *shell.Process) int {
 			top = false
 			perm, _ := shell.ParseMode(mode, n.Perm(), n.IsDir(), p.Umask)
 			report(p, opts, name, n, perm)
-			p.Tree.Chmod(p.Path(name), perm)
+			sure(p, p.Tree.Chmod(p.Path(name), perm))
 		})
 	}
 	return status
@@ -1428,7 +1428,7 @@ func chown(_ context.Context, p *shell.Process) int {
 				if mode&0o010 != 0 {
 					drop |= 0o2000
 				}
-				p.Tree.Chmod(p.Path(name), mode&^drop)
+				sure(p, p.Tree.Chmod(p.Path(name), mode&^drop))
 			}
 		}
 		n, err := p.Stat(a)
@@ -1948,4 +1948,12 @@ func du(_ context.Context, p *shell.Process) int {
 		fmt.Fprintf(p.Stdout, "%d\t%s\n", total, a)
 	}
 	return status
+}
+
+// sure takes the result of changing what was just looked at. It cannot fail;
+// if it does all the same, the script must not go on as if it had not.
+func sure(p *shell.Process, err error) {
+	if err != nil {
+		p.Unsupported("%v", err)
+	}
 }

@@ -59,7 +59,6 @@ func find(ctx context.Context, p *shell.Process) int {
 
 type findEntry struct {
 	path  string
-	root  string
 	depth int
 	n     *tree.Inode
 	prune bool

@@ -918,7 +918,7 @@ func (e *exprParser) regex(s, expr string) string {
 		}
 	}
 	if strings.Contains(expr, `\(`) {
-		if m == nil || len(m) < 4 || m[2] < 0 {
+		if len(m) < 4 || m[2] < 0 {
 			return ""
 		}
 		return s[m[2]:m[3]]

@@ -1,6 +1,7 @@
 package shell
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
@@ -447,7 +448,7 @@ func number(s string, bash bool) (int64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseInt(s, base, 64)
-	if err != nil && err.(*strconv.NumError).Err == strconv.ErrRange {
+	if errors.Is(err, strconv.ErrRange) {
 		return n, true
 	}
 	return n, err == nil

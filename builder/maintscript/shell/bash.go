@@ -215,8 +215,7 @@ func (x *expansion) bashParam(p *syntax.ParamExp, m wordMode) {
 	value, set := in.lookup(name)
 	if p.Index != nil {
 		if v.dict != nil {
-			value, set = v.dict[in.key(p.Index)], true
-			_, set = v.dict[in.key(p.Index)]
+			value, set = v.dict[in.key(p.Index)]
 		} else {
 			i := int(in.indexValue(p.Index))
 			value = v.element(i)

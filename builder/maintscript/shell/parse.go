@@ -55,10 +55,13 @@ func parse(text string, bash bool) *program {
 	for masked := 0; ; masked++ {
 		p.stmts, p.err = nil, nil
 		p.err = guard(func() error {
-			return newParser(bash).Stmts(strings.NewReader(source), func(st *syntax.Stmt) bool {
+			for st, err := range newParser(bash).StmtsSeq(strings.NewReader(source)) {
+				if err != nil {
+					return err
+				}
 				p.stmts = append(p.stmts, st)
-				return true
-			})
+			}
+			return nil
 		})
 		var parseErr syntax.ParseError
 		if masked == 100 || !errors.As(p.err, &parseErr) {

@@ -23,7 +23,6 @@ type run struct {
 	shellPID int // of the shell whose script runs
 	steps    int
 	written  int64
-	depth    int
 	err      error // why everything is to end
 }
 

@@ -12,6 +12,7 @@
 package systemd
 
 import (
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -198,7 +199,7 @@ func (i instance) enable(t *tree.Tree, name string, seen map[string]bool) (bool,
 	}
 	for _, also := range u.install["Also"] {
 		if _, err := i.enable(t, u.expand(also), seen); err != nil {
-			if _, gone := err.(*missingError); !gone {
+			if gone := (*missingError)(nil); !errors.As(err, &gone) {
 				return true, err
 			}
 		}
