@@ -30,6 +30,7 @@ var lists = []struct {
 	{"broad", []string{
 		"fontconfig", "install-info", "libglib2.0-0t64", "man-db", // their caches
 		"postgresql-17", "postgresql", // initdb runs the server
+		"ssl-cert", "console-setup", "emacs-nox", // a key; compiled keymaps; compiled Lisp
 	}},
 }
 

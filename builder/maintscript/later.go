@@ -236,7 +236,7 @@ func ufw(ctx context.Context, p *shell.Process) int {
 	for _, file := range []string{"/etc/ufw/user.rules", "/etc/ufw/user6.rules"} {
 		rules, err := p.Tree.ReadFile(file)
 		if err != nil || strings.Contains(string(rules), "### tuple ###") {
-			p.Unsupported("%s: rules in %s", strings.Join(p.Args, " "), file)
+			p.Unsupported("app update all: rules in %s", file)
 		}
 	}
 	return 0
@@ -304,7 +304,7 @@ func postgresDictionaries(ctx context.Context, p *shell.Process) error {
 func pgLsclusters(ctx context.Context, p *shell.Process) int {
 	versions, _ := p.Tree.ReadDir("/etc/postgresql")
 	if len(versions) > 0 || len(p.Args) != 2 || p.Args[1] != "-h" {
-		p.Unsupported("%s: databases of %s", strings.Join(p.Args, " "), strings.Join(versions, ", "))
+		p.Unsupported("databases of %s", strings.Join(versions, ", "))
 	}
 	return 0
 }

@@ -13,7 +13,12 @@ func TestPrograms(t *testing.T) {
 	files := map[string]string{
 		"/boot/vmlinuz-6.1": "k", "/boot/vmlinuz-6.12": "k", "/boot/initrd.img-6.1": "i", "/vmlinuz": "-> boot/vmlinuz-6.1",
 		"/usr/share/xml-core/catalog.header": "<catalog>\n", "/usr/share/xml-core/catalog.footer": "</catalog>\n", "/usr/share/c.xml": "c",
-		"0755 /etc/kernel/postinst.d/hook": "#!/bin/sh\necho \"hook $* ($DEB_MAINT_PARAMS)\"\n",
+		"/usr/share/fonts/E/encodings.dir": "3\nb ./b.enc.gz\na ./a.enc.gz\nc large/c.enc.gz\n", "/usr/share/fonts/F/fonts.scale": "2\nz.pfb -z\na.pfb -a\n", "/usr/share/fonts/B/x.pcf.gz": "x",
+		"/etc/ufw/user.rules": "### RULES ###\n", "/etc/ufw/user6.rules": "### RULES ###\n",
+		"/etc/passwd": "u:x:7:8::/:/bin/sh\n", "/var/u": "u",
+		"/usr/lib/emacsen-common/packages/compat/add-on": "0", "/usr/lib/emacsen-common/emacs-package-install": "x", "/usr/lib/emacsen-common/emacs-install": "x",
+		"/var/lib/emacsen-common/state/package/installed/other": "",
+		"0755 /etc/kernel/postinst.d/hook":                      "#!/bin/sh\necho \"hook $* ($DEB_MAINT_PARAMS)\"\n",
 	}
 	tests := map[string]struct{ script, out string }{
 		"getopt": {
@@ -49,6 +54,26 @@ func TestPrograms(t *testing.T) {
 		"dd and iconv": {script: "dd if=/usr/share/c.xml bs=1 count=1 2>/dev/null; echo é | iconv -f UTF-8 -t UTF-8//TRANSLIT", out: "cé\n"},
 		"another's key": {
 			script: "openssl req -new || true", out: "error: script:2: cannot do openssl: openssl req -new: not supported\nstatus 2\n",
+		},
+		"X fonts": {
+			script: "cd /usr/share/fonts; mkfontscale -b -s -l -e /usr/share/fonts/E /usr/share/fonts/F; cat F/fonts.dir F/encodings.dir",
+			out:    "2\na.pfb -a\nz.pfb -z\n2\na /usr/share/fonts/E/a.enc.gz\nb /usr/share/fonts/E/b.enc.gz\n",
+		},
+		"X bitmap fonts": {
+			script: "mkfontscale -b -s -l /usr/share/fonts/B",
+			out:    "error: script:2: cannot do mkfontscale: bitmap fonts in /usr/share/fonts/B: not supported\nstatus 2\n",
+		},
+		"firewall without rules": {
+			script: "ufw app update all; echo $?; echo '### tuple ### allow' >>/etc/ufw/user6.rules; ufw app update all",
+			out:    "0\nerror: script:2: cannot do ufw: app update all: rules in /etc/ufw/user6.rules: not supported\nstatus 2\n",
+		},
+		"whose a file is": {
+			script: "su -s /bin/sh u -c 'test -O /var/u &&\n  test -G /var/u'; echo $?; chown 7:8 /var/u; su -s /bin/sh u -c 'test -O /var/u && test -G /var/u'; echo $?",
+			out:    "1\n0\n",
+		},
+		"a key is made by the first boot": {script: "make-ssl-cert generate-default-snakeoil; setupcon; setupcon --save-only; echo $?", out: "0\n"},
+		"another certificate": {
+			script: "make-ssl-cert /a /b", out: "error: script:2: cannot do make-ssl-cert: /a /b: not supported\nstatus 2\n",
 		},
 		"no host keys": {script: "ssh-keygen -q -f /etc/ssh/ssh_host_rsa_key -N '' -t rsa; ls /etc/ssh", out: "ls: cannot access '/etc/ssh': No such file or directory\nstatus 2\n"},
 	}
