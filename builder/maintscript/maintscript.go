@@ -318,7 +318,9 @@ func (s *sink) Write(b []byte) (int, error) {
 type multi [2]interface{ Write([]byte) (int, error) }
 
 func (m multi) Write(b []byte) (int, error) {
-	m[0].Write(b)
+	if n, err := m[0].Write(b); err != nil {
+		return n, err
+	}
 	return m[1].Write(b)
 }
 
