@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/picube/picube-build/builder/debian/archive"
 	"github.com/picube/picube-build/builder/debian/control"
 	"github.com/picube/picube-build/builder/debian/deb"
 	"github.com/picube/picube-build/builder/debian/dpkg"
@@ -26,7 +27,7 @@ import (
 var (
 	truthDir = flag.String("truth", "", "folder with LIST.tar of an earlier run, instead of running mmdebstrap")
 	debDir   = flag.String("debs", "", "folder of .debs as apt keeps them")
-	mirror   = flag.String("mirror", "http://ftp.debian.org", "where debian and debian-security are")
+	mirror   = flag.String("mirror", "", "where debian and debian-security are; empty: where the host's own apt gets them")
 	onlyList = flag.String("only", "", "judge only this list")
 	report   = flag.String("report", "", "folder to leave LIST.txt with all differences in")
 )
@@ -77,8 +78,8 @@ func makeTruth(t *testing.T, list, debs string) string {
 			`--essential-hook=chroot "$1" debconf-set-selections /tmp/debconf; rm "$1"/tmp/debconf`)
 	}
 	args = append(args, "trixie", archive,
-		"deb "+*mirror+"/debian trixie main contrib non-free-firmware",
-		"deb "+*mirror+"/debian-security trixie-security main contrib non-free-firmware")
+		"deb "+mirrors().Debian[0]+" trixie main contrib non-free-firmware",
+		"deb "+mirrors().Security[0]+" trixie-security main contrib non-free-firmware")
 	cmd := exec.Command("mmdebstrap", args...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch))
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -156,13 +157,21 @@ func openDebs(t *testing.T, debs string, names []string) []*deb.Package {
 	return opened
 }
 
+// mirrors returns where both sides get their packages.
+func mirrors() archive.Mirrors {
+	if *mirror == "" {
+		return archive.HostMirrors(os.DirFS("/etc/apt"))
+	}
+	return archive.Mirrors{Debian: []string{*mirror + "/debian"}, Security: []string{*mirror + "/debian-security"}}
+}
+
 // openLocales opens locales-all in the version of the real tree's locales.
 func openLocales(t *testing.T, real *tree.Tree, debs string) *tree.Tree {
 	t.Helper()
 	installed, _ := readStatus(t, real)
 	name := fmt.Sprintf("locales-all_%s_amd64.deb", installed["locales"].Get("Version"))
 	if _, err := os.Stat(filepath.Join(debs, name)); err != nil {
-		download(t, *mirror+"/debian/pool/main/g/glibc/"+name, filepath.Join(debs, name))
+		download(t, mirrors().Debian[0]+"/pool/main/g/glibc/"+name, filepath.Join(debs, name))
 	}
 	locales := tree.New(epoch)
 	for _, e := range openDebs(t, debs, []string{name})[0].Entries() {
