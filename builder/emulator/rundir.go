@@ -1,8 +1,11 @@
 package emulator
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+
+	"github.com/picube/picube-build/builder/flock"
 )
 
 // runLock is the file in a run's folder that is locked while the run lasts.
@@ -34,4 +37,21 @@ func makeRunDir(parent string) (string, *os.File, error) {
 		return "", nil, err
 	}
 	return dir, lock, nil
+}
+
+// lockRun marks a run's folder as in use for as long as this process lives, or
+// the file is open.
+func lockRun(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	locked, err := flock.Try(f)
+	if err == nil && !locked {
+		err = errors.New("another run has it")
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
