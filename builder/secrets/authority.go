@@ -3,7 +3,6 @@ package secrets
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -124,12 +123,6 @@ func PublicPEM(key *ecdsa.PrivateKey) ([]byte, error) {
 
 func encode(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-}
-
-// Fingerprint is the SHA-256 of the authority's public key, as kubeadm's
-// discovery names it.
-func (a *Authority) Fingerprint() string {
-	return fmt.Sprintf("sha256:%x", sha256.Sum256(a.cert.RawSubjectPublicKeyInfo))
 }
 
 // stable signs as RFC 6979 says: without random numbers, so that the same
