@@ -689,13 +689,17 @@ func (n *Node) wait(ctx context.Context, what string, done func() bool) error {
 	for {
 		_, _, _, said := n.console.since(1 << 62)
 		n.mu.Lock()
-		changed, err, off, heard := n.changed, n.err, n.run == nil && !n.plugged, n.heard
+		changed, err, off, heard, quiet := n.changed, n.err, n.run == nil && !n.plugged, n.heard, n.stage >= Login
 		n.mu.Unlock()
 		if done() {
 			return nil
 		}
+		// A system that has come up has nothing to say.
 		limit := n.e.silence()
 		left := limit - n.e.config.Now().Sub(heard)
+		if quiet {
+			left = limit
+		}
 		switch {
 		case err != nil:
 			return err
