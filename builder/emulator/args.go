@@ -3,6 +3,7 @@ package emulator
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 )
@@ -75,6 +76,18 @@ func boards(machine string) (board, bool) {
 			trees: []string{"bcm2711-rpi-4-b.dtb"}}, true
 	}
 	return board{}, false
+}
+
+// mac gives the MAC address of the board with an address on the cubes' wire.
+// QEMU's USB network card tells its guest an address that begins with 40,
+// whatever it is given (hw/usb/dev-network.c). That one is not locally
+// administered, so Linux calls the interface eth0, as on the board itself.
+func (b board) mac(a netip.Addr) net.HardwareAddr {
+	mac := macOf(a)
+	if b.filter != "" {
+		mac[0] = 0x40
+	}
+	return mac
 }
 
 // Args gives the arguments for QEMU (without the program's name). A guest that

@@ -83,6 +83,9 @@ func TestNetwork(t *testing.T) {
 	e.JoinSegments("picube", "other")
 	pings(true, "segments joined")
 	n2.CutCable()
+	if _, err := n2.WaitConsole(ctx, regexp.MustCompile("^carrier 0$")); err != nil {
+		t.Error(err)
+	}
 	pings(false, "cable cut")
 	if out, err := n1.Run(ctx, "carrier"); strings.TrimSpace(out) != "1" {
 		t.Errorf("carrier of an uncut cable: %q, %v", out, err)

@@ -199,9 +199,12 @@ func (e *Emulator) add(card Card) (*Node, error) {
 	if e.closed {
 		return nil, errors.New("cannot start when the emulator is closed")
 	}
-	need := card.Memory
+	all, soon := card.Memory, card.Memory
 	for _, n := range e.nodes {
-		need += n.card.Memory
+		all += n.card.Memory
+		if !n.started() {
+			soon += n.card.Memory
+		}
 		if n.card.Name == card.Name || n.card.Address == card.Address {
 			return nil, fmt.Errorf("cannot have the name or the address of %s (%v)", n.card.Name, n.card.Address)
 		}
@@ -210,7 +213,7 @@ func (e *Emulator) add(card Card) (*Node, error) {
 	if len(n.socket("wire")) > maxSocket {
 		return nil, fmt.Errorf("folder %s: cannot hold sockets, its path is too long: choose another for temporary files", e.dir)
 	}
-	if err := e.checkMemory(card.Memory, need); err != nil {
+	if err := checkMemory(soon, all); err != nil {
 		return nil, err
 	}
 	if err := n.insert(card.Image); err != nil {
@@ -221,15 +224,16 @@ func (e *Emulator) add(card Card) (*Node, error) {
 	return n, nil
 }
 
-// checkMemory refuses a node that the host has no memory for. Those that run
-// have not touched all of theirs yet, so what is free does not tell enough.
-func (e *Emulator) checkMemory(more, all int) error {
+// checkMemory refuses nodes that the host has no memory for: soon is what those
+// want that have not been started yet, all what every node wants. Those that
+// run have not touched all of theirs yet, so what is free does not tell enough.
+func checkMemory(soon, all int) error {
 	total, available := hostMemory()
-	if available == 0 || more <= available && all <= total*9/10 {
+	if available == 0 || soon <= available && all <= total*9/10 {
 		return nil
 	}
-	return fmt.Errorf("cannot have %d MiB: the nodes would need %d MiB in all, the host has %d MiB, of which %d are free",
-		more, all, total, available)
+	return fmt.Errorf("cannot have so much memory: the nodes would need %d MiB in all, the host has %d MiB, of which %d are free; start fewer of them, or give each less",
+		all, total, available)
 }
 
 // Nodes returns the nodes in the order in which they were started.

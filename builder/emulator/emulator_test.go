@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -222,7 +223,7 @@ func TestStartRefuses(t *testing.T) {
 		{"an address elsewhere", Config{}, func(c *Card) { c.Address = netip.MustParseAddr("10.99.0.1") }, "cannot be reached from the host's 10.42.255.254/16"},
 		{"no such machine", Config{}, func(c *Card) { c.Machine = "pdp11" }, `machine "pdp11": cannot emulate it`},
 		{"QEMU too old for the board", Config{}, func(c *Card) { c.Machine = MachineRaspi4B }, "cannot be this board in version 7.2"},
-		{"too much memory", Config{}, func(c *Card) { c.Memory = 1 << 30 }, "cannot have 1073741824 MiB"},
+		{"too much memory", Config{}, func(c *Card) { c.Memory = 1 << 30 }, "the nodes would need 1073741824 MiB in all"},
 		{"a folder that is too long", Config{Dir: longDir(t)}, nil, "cannot hold sockets, its path is too long"},
 	}
 	for _, test := range tests {
@@ -255,6 +256,30 @@ func TestStartRefuses(t *testing.T) {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// TestForwardRefuses gives way to two nodes at one port.
+func TestForwardRefuses(t *testing.T) {
+	e, err := New(Config{Now: time.Now, Dir: shortDir(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newNode(e, Card{Name: "rpi1", Machine: MachineVirt, Address: netip.MustParseAddr("10.42.1.1")}, 1)
+	at, err := n.Forward("127.0.0.1:0", sshPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = n.Forward(at.String(), sshPort)
+	if want := "node rpi1: port " + at.String() + ": cannot give way to it"; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	if c, err := net.Dial("tcp", at.String()); err == nil {
+		c.Close()
+		t.Error("the port is still open")
 	}
 }
 

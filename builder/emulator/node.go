@@ -98,7 +98,7 @@ func newNode(e *Emulator, card Card, number int) *Node {
 	b, _ := boards(card.Machine)
 	n := &Node{
 		e: e, card: card, number: number, board: b,
-		mac:     macOf(card.Address),
+		mac:     b.mac(card.Address),
 		disk:    filepath.Join(e.dir, fmt.Sprintf("%d.qcow2", number)),
 		segment: card.Segment,
 		reached: map[Stage]time.Duration{},
@@ -142,6 +142,13 @@ func powerOfTwo(n int64) int64 {
 
 func (n *Node) socket(what string) string {
 	return filepath.Join(n.e.dir, fmt.Sprintf("%d.%s", n.number, what))
+}
+
+// started says whether the node has been switched on yet.
+func (n *Node) started() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.began.IsZero()
 }
 
 // Name returns the node's name.

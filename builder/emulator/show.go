@@ -46,9 +46,10 @@ const (
 )
 
 // Show starts cards, shows how they come up and, when Until is reached, the
-// times they took. It returns an error if one of them fails. When ctx ends
-// (Ctrl-C) the machines are shut down as a person would do it; when Until is
-// reached they just end. In any case nothing is left of them.
+// times they took. It returns an error if one of them fails, or if ctx ends
+// before Until is reached. When ctx ends (Ctrl-C) the machines are shut down as
+// a person would do it; when Until is reached they just end. In any case
+// nothing is left of them.
 func Show(ctx context.Context, c Config, o Options) error {
 	if len(o.Cards) == 0 {
 		return errors.New("emulator: cannot start without cards")
@@ -63,12 +64,14 @@ func Show(ctx context.Context, c Config, o Options) error {
 		return err
 	}
 	defer e.Close()
-	err = show(ctx, e, d, o)
+	reached, err := show(ctx, e, d, o)
 	d.close()
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
-		d.note("shutting the nodes down; once more to pull their plugs")
-		err = nil
+		d.note("shutting the nodes down; Ctrl-C again pulls their plugs")
+		if err = nil; !reached && o.Until != Off {
+			err = fmt.Errorf("cannot wait longer for stage %v: %w", o.Until, context.Cause(ctx))
+		}
 		shutdown(e, o.Hurry)
 	case err != nil && o.Save != "":
 		saved, saveErr := e.Save(o.Save)
@@ -80,7 +83,38 @@ func Show(ctx context.Context, c Config, o Options) error {
 	return errors.Join(err, e.Close())
 }
 
-func show(ctx context.Context, e *Emulator, d *display, o Options) error {
+// show reports whether Until was reached.
+func show(ctx context.Context, e *Emulator, d *display, o Options) (reached bool, err error) {
+	if err := setUp(e, d, o); err != nil {
+		return false, err
+	}
+	if o.Access != "" {
+		a, err := giveAccess(e, o.Access)
+		if err != nil {
+			return false, err
+		}
+		defer a.remove()
+	}
+	d.start()
+	reach, cancel := ctx, context.CancelFunc(func() {})
+	if o.Timeout > 0 {
+		reach, cancel = context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the limit of %v is over", o.Timeout))
+	}
+	defer cancel()
+	if err := bringUp(reach, e.Nodes(), o.Until); err != nil {
+		return false, err
+	}
+	if o.Until != Off {
+		d.summary(e.Nodes())
+		if !o.Keep {
+			return true, nil
+		}
+	}
+	return true, watch(ctx, e.Nodes())
+}
+
+// setUp adds the nodes, off, and what is to be seen of them.
+func setUp(e *Emulator, d *display, o Options) error {
 	if o.Capture {
 		if err := e.Capture(); err != nil {
 			return err
@@ -93,36 +127,15 @@ func show(ctx context.Context, e *Emulator, d *display, o Options) error {
 		}
 		d.add(n)
 	}
-	if o.Console != "" {
-		n := e.Node(o.Console)
-		if n == nil {
-			return fmt.Errorf("node %s: cannot show the console of one that is not started", o.Console)
-		}
-		n.attach(o.Out, o.In)
+	if o.Console == "" {
+		return nil
 	}
-	if o.Access != "" {
-		a, err := giveAccess(e, o.Access)
-		if err != nil {
-			return err
-		}
-		defer a.remove()
+	n := e.Node(o.Console)
+	if n == nil {
+		return fmt.Errorf("node %s: cannot show the console of one that is not started", o.Console)
 	}
-	d.start()
-	reach, cancel := ctx, context.CancelFunc(func() {})
-	if o.Timeout > 0 {
-		reach, cancel = context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the limit of %v is over", o.Timeout))
-	}
-	defer cancel()
-	if err := bringUp(reach, e.Nodes(), o.Until); err != nil {
-		return err
-	}
-	if o.Until != Off {
-		d.summary(e.Nodes())
-		if !o.Keep {
-			return nil
-		}
-	}
-	return watch(ctx, e.Nodes())
+	n.attach(o.Out, o.In)
+	return nil
 }
 
 // bringUp switches nodes on, as many at a time as the host can do something

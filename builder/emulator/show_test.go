@@ -50,10 +50,10 @@ func TestShow(t *testing.T) {
 		}
 	})
 
-	t.Run("JSON, kept until Ctrl-C", func(t *testing.T) {
+	t.Run("JSON, until Ctrl-C", func(t *testing.T) {
 		var out bytes.Buffer
 		o := options(&out)
-		o.Mode, o.Keep = report.JSON, true
+		o.Mode, o.Until = report.JSON, Off
 		ctx, interrupt := context.WithCancel(ctx)
 		defer interrupt()
 		hurry := make(chan struct{})

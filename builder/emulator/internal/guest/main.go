@@ -90,8 +90,19 @@ func run() error {
 		fmt.Fprintln(port, "picube: stage configured")
 	}
 	fmt.Printf("time %d\n%s login: ", time.Now().Unix(), options["guest.name"])
-	for {
-		time.Sleep(time.Hour)
+	watchCarrier()
+	return nil
+}
+
+// watchCarrier tells on the console of each change: over a cable that is cut
+// nobody could ask.
+func watchCarrier() {
+	for last := ""; ; time.Sleep(100 * time.Millisecond) {
+		b, err := os.ReadFile("/sys/class/net/eth0/carrier")
+		if now := strings.TrimSpace(string(b)); err == nil && now != last {
+			fmt.Printf("\ncarrier %s\n", now)
+			last = now
+		}
 	}
 }
 
