@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -77,8 +79,11 @@ type Reporter interface {
 	// Phase begins something that takes time; end is called when it is over.
 	// total is its size in bytes or steps, 0 if unknown.
 	Phase(name string, total int64) (advance func(n int64), end func())
-	// Info says something worth knowing.
+	// Step begins a part of a phase, for those who look closely.
+	Step(name string) (end func())
+	// Info says something worth knowing, Detail what only some want to know.
 	Info(format string, args ...any)
+	Detail(format string, args ...any)
 }
 
 // Config is what a build needs to know.
@@ -216,14 +221,14 @@ type CardResult struct {
 }
 
 // Build makes the cards.
-func (b *Builder) Build(ctx context.Context) (*Result, error) {
+func (b *Builder) Build(ctx context.Context) (_ *Result, err error) {
 	if err := b.ensureLock(ctx); err != nil {
 		return nil, err
 	}
 	roots := map[string]*rootImage{}
 	defer func() {
 		for _, r := range roots {
-			r.close()
+			err = errors.Join(err, r.close())
 		}
 	}()
 	for _, r := range b.plan.Roots {
@@ -243,7 +248,68 @@ func (b *Builder) Build(ctx context.Context) (*Result, error) {
 		}
 		roots[r.Name] = img
 	}
-	return b.writeCards(ctx, roots)
+	var folders []*cubeFolder
+	defer func() {
+		for _, f := range folders {
+			err = errors.Join(err, f.release())
+		}
+	}()
+	for _, cube := range b.plan.Cubes {
+		f, err := b.openFolder(ctx, cube)
+		if err != nil {
+			return nil, err
+		}
+		folders = append(folders, f)
+		if err := b.addCards(f, roots); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.repair(ctx, folders, roots); err != nil {
+		return nil, err
+	}
+	return b.writeCards(ctx, folders, roots)
+}
+
+// repair makes roots again that lie damaged in the cache, if cards are to be
+// made of them.
+func (b *Builder) repair(ctx context.Context, folders []*cubeFolder, roots map[string]*rootImage) error {
+	again := false
+	for _, r := range b.plan.Roots {
+		needed := slices.ContainsFunc(folders, func(f *cubeFolder) bool {
+			return slices.ContainsFunc(f.cards, func(c card) bool { return !c.kept && c.root == roots[r.Name] })
+		})
+		if !needed {
+			continue
+		}
+		end := b.Report.Step("check root " + r.Name)
+		fault := roots[r.Name].verify(ctx)
+		end()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if fault == nil {
+			continue
+		}
+		b.Report.Info("root %s is damaged in the cache and made again: %v", r.Name, fault)
+		if err := errors.Join(roots[r.Name].close(), os.RemoveAll(filepath.Dir(roots[r.Name].Path))); err != nil {
+			return err
+		}
+		delete(roots, r.Name)
+		img, err := b.root(ctx, r)
+		if err != nil {
+			return err
+		}
+		roots[r.Name], again = img, true
+	}
+	if !again {
+		return nil
+	}
+	for _, f := range folders {
+		if err := b.addCards(f, roots); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wanted reports whether a card is to be made with the root.
@@ -259,13 +325,44 @@ func (b *Builder) selected(n *plan.Node) bool {
 // from more.
 const parallelCards = 2
 
-func (b *Builder) writeCards(ctx context.Context, roots map[string]*rootImage) (*Result, error) {
+// cubeFolder is where a cube's cards go, locked against other builds.
+type cubeFolder struct {
+	*output.Folder
+	cube    *plan.Cube
+	release func() error
+	cards   []card
+}
+
+func (b *Builder) openFolder(ctx context.Context, cube *plan.Cube) (*cubeFolder, error) {
+	dir, release, err := b.cubeDir(ctx, cube)
+	if err != nil {
+		return nil, err
+	}
+	return &cubeFolder{Folder: output.Open(dir), cube: cube, release: release}, nil
+}
+
+// addCards prepares a folder's cards.
+func (b *Builder) addCards(f *cubeFolder, roots map[string]*rootImage) error {
+	f.cards = nil
+	for _, n := range f.cube.Nodes {
+		if !b.selected(n) {
+			continue
+		}
+		c, err := b.card(n, roots[n.Root], f.Dir)
+		if err != nil {
+			return err
+		}
+		c.kept = c.isThere(f.Folder)
+		f.cards = append(f.cards, c)
+	}
+	return nil
+}
+
+func (b *Builder) writeCards(ctx context.Context, folders []*cubeFolder, roots map[string]*rootImage) (*Result, error) {
 	res := &Result{}
 	var total int64
-	for _, n := range b.plan.Nodes() {
-		if b.selected(n) {
-			total++
-		}
+	for _, f := range folders {
+		total += int64(len(f.cards))
 	}
 	advance, end := b.Report.Phase("cards", total)
 	defer end()
@@ -274,54 +371,34 @@ func (b *Builder) writeCards(ctx context.Context, roots map[string]*rootImage) (
 	if b.Compress != compress.None {
 		g.SetLimit(1) // packing is parallel in itself, and the next card shares what was packed
 	}
-	var folders []*output.Folder
-	var cards [][]output.Card
-	for _, cube := range b.plan.Cubes {
-		dir, release, err := b.cubeDir(ctx, cube)
-		if err != nil {
-			return nil, errors.Join(err, g.Wait())
-		}
-		defer release()
-		cr := CubeResult{Name: cube.Spec.Name, Dir: dir}
-		folder := output.Open(dir)
-		var listed []output.Card
-		for _, n := range cube.Nodes {
-			if !b.selected(n) {
-				continue
-			}
-			root := roots[n.Root]
-			c, err := b.card(n, root, dir)
-			if err != nil {
-				return nil, errors.Join(err, g.Wait())
-			}
-			kept := c.isThere(folder)
-			cr.Cards = append(cr.Cards, CardResult{Node: n.Name, Image: c.path, Bytes: c.table().Size(), Kept: kept, Unpacked: root.Unpacked})
-			listed = append(listed, b.listCard(n, c))
-			if kept {
+	for _, f := range folders {
+		cr := CubeResult{Name: f.cube.Spec.Name, Dir: f.Dir}
+		for _, c := range f.cards {
+			cr.Cards = append(cr.Cards, CardResult{Node: c.node.Name, Image: c.path, Bytes: c.table().Size(), Kept: c.kept, Unpacked: c.root.Unpacked})
+			if c.kept {
 				advance(1)
 				continue
 			}
 			g.Go(func() error {
-				if err := c.make(inner, folder); err != nil {
-					return fmt.Errorf("node %q: %w", n.Name, err)
+				if err := c.make(inner, f.Folder); err != nil {
+					return fmt.Errorf("node %q: %w", c.node.Name, err)
 				}
 				advance(1)
 				return nil
 			})
 		}
 		res.Cubes = append(res.Cubes, cr)
-		folders, cards = append(folders, folder), append(cards, listed)
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	for i, cube := range b.plan.Cubes {
-		err := b.laptopFiles(cube, res.Cubes[i].Dir)
+	for _, f := range folders {
+		err := b.laptopFiles(f.cube, f.Dir)
 		if err == nil {
-			err = b.listings(ctx, cube, folders[i], cards[i], roots)
+			err = b.listings(ctx, f, roots)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cube %q: %w", cube.Spec.Name, err)
+			return nil, fmt.Errorf("cube %q: %w", f.cube.Spec.Name, err)
 		}
 	}
 	return res, nil

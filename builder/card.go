@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"github.com/picube/picube-build/builder/compress"
 	"github.com/picube/picube-build/builder/disk"
 	"github.com/picube/picube-build/builder/output"
+	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/tree"
 )
 
@@ -22,8 +24,10 @@ const bootLabel = "bootfs"
 
 // card is everything that makes one image.
 type card struct {
-	node     string
+	node     *plan.Node
 	path     string // of the image
+	kept     bool   // it is there already
+	step     func(name string) (end func())
 	compress compress.Format
 	diskID   uint32
 	volumeID uint32
@@ -50,8 +54,12 @@ func (c card) write(ctx context.Context) (output.Image, error) {
 	var h *head
 	// sum digests what r reads, which holds nothing but the head and the root.
 	sum := func(r io.ReaderAt) (err error) {
+		defer c.begin("digest")()
 		img.CardSHA256, err = output.Sum(ctx, r, img.CardSize, append(h.data, shift(c.root.Data, start)...))
-		return err
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.path, err)
+		}
+		return nil
 	}
 	plain := func(f *os.File) error {
 		if err := f.Truncate(img.CardSize); err != nil {
@@ -61,11 +69,21 @@ func (c card) write(ctx context.Context) (output.Image, error) {
 		if h, err = c.writeHead(ctx, f); err != nil {
 			return err
 		}
-		if err := c.copyRoot(ctx, f, root); err != nil {
+		end := c.begin("copy")
+		err = c.copyRoot(ctx, f, root)
+		end()
+		if err != nil {
 			return err
 		}
-		if err := sum(f); err != nil {
-			return fmt.Errorf("%s: %w", c.path, err)
+		// The disk works meanwhile, which is slower than the digest.
+		end = c.begin("sync")
+		synced := make(chan error, 1)
+		go func() {
+			synced <- output.Sync(f, c.path)
+			end()
+		}()
+		if err := errors.Join(sum(f), <-synced); err != nil {
+			return err
 		}
 		img.Size, img.SHA256 = img.CardSize, img.CardSHA256
 		return nil
@@ -87,8 +105,9 @@ func (c card) write(ctx context.Context) (output.Image, error) {
 		}
 		r := cardReader{head: scratch, root: root, start: start}
 		if err := sum(r); err != nil {
-			return fmt.Errorf("%s: %w", c.path, err)
+			return err
 		}
+		defer c.begin("pack")()
 		if img.SHA256, img.Size, err = c.pack(ctx, f, r); err != nil {
 			return fmt.Errorf("%s: %w", c.path, err)
 		}
@@ -101,5 +120,8 @@ func (c card) write(ctx context.Context) (output.Image, error) {
 	if err := output.Create(c.path, write); err != nil {
 		return img, err
 	}
-	return img, c.writeBmap(ctx, h)
+	return img, c.writeBmap(h)
 }
+
+// begin starts a step of the card's.
+func (c card) begin(name string) (end func()) { return c.step(c.node.Name + ": " + name) }

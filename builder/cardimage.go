@@ -67,6 +67,7 @@ type head struct {
 
 // writeHead writes the partition table and the boot partition.
 func (c card) writeHead(ctx context.Context, f *os.File) (*head, error) {
+	defer c.begin("boot partition")()
 	table := c.table()
 	if err := table.Write(f); err != nil {
 		return nil, fmt.Errorf("%s: partition table: %w", c.path, err)
@@ -140,40 +141,16 @@ func shift(ranges []tree.Range, by int64) []tree.Range {
 // key stands for everything on the root.
 func (r *rootImage) key() string { return filepath.Base(filepath.Dir(r.Path)) }
 
-// blockMap returns the root's block map, made once and kept beside it.
-func (r *rootImage) blockMap(ctx context.Context) (*bmap.Map, error) {
-	name := r.Path + ".bmap"
-	if text, err := os.ReadFile(name); err == nil {
-		if m, err := bmap.Parse(text); err == nil && m.ImageSize == r.Size {
-			return m, nil
-		}
-	}
-	f, err := os.Open(r.Path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	m, err := bmap.New(ctx, f, r.Size, r.Used)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", r.Path, err)
-	}
-	return m, output.Replace(name, m.Encode())
-}
-
 // writeBmap writes the card's block map: the parts', joined.
-func (c card) writeBmap(ctx context.Context, h *head) error {
-	root, err := c.root.blockMap(ctx)
-	if err != nil {
-		return err
-	}
+func (c card) writeBmap(h *head) error {
 	table := c.table()
 	m, err := bmap.Join(table.Size(), map[int64]*bmap.Map{
-		0: h.mbr, table.Partitions[0].Start: h.bmap, table.Partitions[1].Start: root,
+		0: h.mbr, table.Partitions[0].Start: h.bmap, table.Partitions[1].Start: c.root.Map,
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.path, err)
 	}
-	return output.Replace(filepath.Join(filepath.Dir(c.path), c.node+bmapSuffix), m.Encode())
+	return output.Replace(filepath.Join(filepath.Dir(c.path), c.node.Name+bmapSuffix), m.Encode())
 }
 
 // cardReader reads a card that is nowhere as a whole.

@@ -17,6 +17,7 @@ import (
 	"github.com/picube/picube-build/builder/compress"
 	"github.com/picube/picube-build/builder/ext4"
 	"github.com/picube/picube-build/builder/output"
+	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/tree"
 )
 
@@ -31,11 +32,15 @@ func smallCard(t *testing.T, format compress.Format) card {
 	root := &rootImage{Path: filepath.Join(dir, rootFile), Boot: tree.New(1_750_000_000)}
 	if err := writeFile(root.Path, func(f *os.File) error {
 		res, err := ext4.Write(t.Context(), f, r, ext4.Options{Free: 4 << 20, Label: rootLabel, Epoch: 1_750_000_000})
-		root.Size, root.Data, root.Used = res.Size, res.Written, res.Used
 		if err != nil {
 			return err
 		}
-		return f.Truncate(res.Size)
+		root.Size, root.Data = res.Size, res.Written
+		if err := f.Truncate(res.Size); err != nil {
+			return err
+		}
+		root.Map, err = bmap.New(t.Context(), f, res.Size, res.Used)
+		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +48,7 @@ func smallCard(t *testing.T, format compress.Format) card {
 		t.Fatal(err)
 	}
 	return card{
-		node: "rpi1", path: filepath.Join(t.TempDir(), "rpi1.img"+format.Suffix()), compress: format,
+		node: &plan.Node{Name: "rpi1"}, step: func(string) func() { return func() {} }, path: filepath.Join(t.TempDir(), "rpi1.img"+format.Suffix()), compress: format,
 		diskID: 0xcafe1234, volumeID: 0x12345678, boot: root.Boot, root: root, inputSum: "inputs",
 	}
 }

@@ -34,7 +34,7 @@ func (c card) isThere(folder *output.Folder) bool {
 	if !ok || img.Inputs != c.inputSum {
 		return false
 	}
-	_, err := os.Stat(filepath.Join(folder.Dir, c.node+bmapSuffix))
+	_, err := os.Stat(filepath.Join(folder.Dir, c.node.Name+bmapSuffix))
 	return err == nil
 }
 
@@ -47,24 +47,31 @@ func (c card) make(ctx context.Context, folder *output.Folder) error {
 	}
 	for _, f := range append(compress.Formats(), compress.None) {
 		if f != c.compress {
-			err = errors.Join(err, folder.Remove(c.node+".img"+f.Suffix()))
+			err = errors.Join(err, folder.Remove(c.node.Name+".img"+f.Suffix()))
 		}
 	}
 	return errors.Join(err, folder.Record(img))
 }
 
 // listCard is what the manifest says of a card but for its image.
-func (b *Builder) listCard(n *plan.Node, c card) output.Card {
+func listCard(c card) output.Card {
+	n := c.node
 	board, _ := firmware.Lookup(n.Board)
 	return output.Card{
 		Node: n.Name, Role: n.Role, Board: n.Board, Model: board.Model, Address: n.Address.String(),
-		Root: c.root.key(), Boot: c.bootSum, Image: output.Image{Name: filepath.Base(c.path)}, Bmap: c.node + bmapSuffix,
+		Root: c.root.key(), Boot: c.bootSum, Image: output.Image{Name: filepath.Base(c.path)}, Bmap: n.Name + bmapSuffix,
 	}
 }
 
 // listings writes the files that say what lies in a cube's folder. Cards that
 // this build did not make are listed as they were, if they are still there.
-func (b *Builder) listings(ctx context.Context, cube *plan.Cube, folder *output.Folder, made []output.Card, roots map[string]*rootImage) error {
+func (b *Builder) listings(ctx context.Context, folder *cubeFolder, roots map[string]*rootImage) error {
+	defer b.Report.Step("listings")()
+	cube := folder.cube
+	made := make([]output.Card, len(folder.cards))
+	for i, c := range folder.cards {
+		made[i] = listCard(c)
+	}
 	l, err := lock.Read(b.Lock)
 	if err != nil {
 		return err

@@ -47,7 +47,7 @@ func (b *Builder) nodeConfig(n *plan.Node, id *secrets.Cluster) *nodeconf.Node {
 func (b *Builder) card(n *plan.Node, root *rootImage, dir string) (card, error) {
 	id := b.ids[n.Cluster]
 	c := card{
-		node: n.Name, compress: b.Compress,
+		node: n, compress: b.Compress, step: b.Report.Step,
 		path:   filepath.Join(dir, n.Name+".img"+b.Compress.Suffix()),
 		diskID: id.DiskID(n.Name), volumeID: id.VolumeID(n.Name),
 		root: root,

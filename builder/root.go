@@ -10,9 +10,11 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/picube/picube-build/builder/bmap"
 	"github.com/picube/picube-build/builder/ext4"
 	"github.com/picube/picube-build/builder/fat"
 	"github.com/picube/picube-build/builder/flock"
+	"github.com/picube/picube-build/builder/output"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/tree"
 )
@@ -23,21 +25,25 @@ type rootImage struct {
 	Path string       // of the ext4 image
 	Size int64        // of the file system
 	Data []tree.Range // what of it is not zero
-	Used []tree.Range // what of it a card must hold
+	Map  *bmap.Map    // what of it a card must hold
 	Boot *tree.Tree   // the boot partition without what is a node's own
 	// Unpacked are the packages that the first boot configures.
 	Unpacked []string
 
-	close func() error
+	verify func(context.Context) error // finds damage since it was made
+	close  func() error
 }
 
-// rootMeta is what the cache keeps of a root beside its two images.
+// rootMeta is what the cache keeps of a root beside its two images. These are
+// not brought to the disk before anything goes on: the checksums find what was
+// lost.
 type rootMeta struct {
-	Size     int64
 	Data     []tree.Range
-	Used     []tree.Range
-	BootSize int64
+	Map      *bmap.Map
+	BootMap  *bmap.Map
 	Unpacked []string
+	// Sum is the digest of the rest.
+	Sum string
 }
 
 // rootLabel is what Raspberry Pi OS calls the root file system; rootFree is
@@ -105,7 +111,12 @@ func (b *Builder) root(ctx context.Context, r *plan.Root) (*rootImage, error) {
 	if err := b.makeRoot(ctx, r, node, content, dir); err != nil {
 		return nil, fmt.Errorf("root %s: %w", r.Name, err)
 	}
-	return openRoot(dir)
+	img, err := openRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	img.verify = func(context.Context) error { return nil } // the checksums are of what was read back just now
+	return img, nil
 }
 
 // openRoot opens a root in the cache.
@@ -114,15 +125,15 @@ func openRoot(dir string) (*rootImage, error) {
 	if err != nil {
 		return nil, err
 	}
-	var meta rootMeta
-	if err := json.Unmarshal(text, &meta); err != nil {
+	meta, err := parseMeta(text)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	boot, err := os.Open(filepath.Join(dir, bootFile))
 	if err != nil {
 		return nil, err
 	}
-	fs, err := fat.Open(boot, meta.BootSize)
+	fs, err := fat.Open(boot, meta.BootMap.ImageSize)
 	if err != nil {
 		return nil, errors.Join(err, boot.Close())
 	}
@@ -131,13 +142,34 @@ func openRoot(dir string) (*rootImage, error) {
 		return nil, errors.Join(err, boot.Close())
 	}
 	img := &rootImage{
-		Path: filepath.Join(dir, rootFile), Size: meta.Size, Data: meta.Data, Used: meta.Used,
+		Path: filepath.Join(dir, rootFile), Size: meta.Map.ImageSize, Data: meta.Data, Map: meta.Map,
 		Boot: shared, Unpacked: meta.Unpacked, close: boot.Close,
+	}
+	img.verify = func(ctx context.Context) error {
+		f, err := os.Open(img.Path)
+		if err != nil {
+			return err
+		}
+		return errors.Join(meta.BootMap.Verify(ctx, boot), meta.Map.Verify(ctx, f), f.Close())
 	}
 	if info, err := os.Stat(img.Path); err != nil || info.Size() != img.Size {
 		return nil, errors.Join(fmt.Errorf("%s: damaged", img.Path), err, boot.Close())
 	}
 	return img, nil
+}
+
+func parseMeta(text []byte) (rootMeta, error) {
+	var meta rootMeta
+	if err := json.Unmarshal(text, &meta); err != nil {
+		return meta, err
+	}
+	want := meta.Sum
+	meta.Sum = ""
+	sum, err := output.Digest(meta)
+	if err == nil && (sum != want || meta.Map == nil || meta.BootMap == nil) {
+		err = fmt.Errorf("%s: damaged", metaFile)
+	}
+	return meta, err
 }
 
 // makeRoot builds a root into a folder of the cache, which gets its name only
@@ -162,20 +194,28 @@ func (b *Builder) makeRoot(ctx context.Context, r *plan.Root, node []byte, conte
 	defer made.Close()
 	_, end := b.Report.Phase("write root "+r.Name, 0)
 	defer end()
+	endStep := b.Report.Step("shared boot partition")
 	boot, err := b.sharedBoot(r, made.tree, node)
+	endStep()
 	if err != nil {
 		return err
 	}
-	meta := rootMeta{Unpacked: made.unpacked, BootSize: bootSize}
+	meta := rootMeta{Unpacked: made.unpacked}
 	if err := writeFile(filepath.Join(tmp, bootFile), func(f *os.File) error {
 		if err := f.Truncate(bootSize); err != nil {
 			return err
 		}
-		return fat.Write(f, boot, fat.Options{Size: bootSize, Label: bootLabel})
+		w := &rangeWriter{w: f}
+		if err := fat.Write(w, boot, fat.Options{Size: bootSize, Label: bootLabel}); err != nil {
+			return err
+		}
+		meta.BootMap, err = bmap.New(ctx, f, bootSize, w.merged())
+		return err
 	}); err != nil {
 		return err
 	}
 	if err := writeFile(filepath.Join(tmp, rootFile), func(f *os.File) error {
+		defer b.Report.Step("ext4")()
 		// UUID and hash seed follow from the content, so that equal trees make
 		// equal images.
 		res, err := ext4.Write(ctx, f, made.tree, ext4.Options{
@@ -188,9 +228,14 @@ func (b *Builder) makeRoot(ctx context.Context, r *plan.Root, node []byte, conte
 		if err := f.Truncate(res.Size); err != nil {
 			return err
 		}
-		meta.Size, meta.Data, meta.Used = res.Size, res.Written, res.Used
-		return nil
+		meta.Data = res.Written
+		defer b.Report.Step("block map")()
+		meta.Map, err = bmap.New(ctx, f, res.Size, res.Used)
+		return err
 	}); err != nil {
+		return err
+	}
+	if meta.Sum, err = output.Digest(meta); err != nil {
 		return err
 	}
 	text, err := json.Marshal(meta)
@@ -214,7 +259,7 @@ func writeFile(name string, write func(*os.File) error) error {
 	if err := write(f); err != nil {
 		return errors.Join(err, f.Close())
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return f.Close()
 }
 
 // uuid returns a version 4 UUID for a purpose.

@@ -137,14 +137,20 @@ func Create(name string, write func(*os.File) error) (err error) {
 	}()
 	err = write(tmp)
 	if err == nil {
-		if err = tmp.Sync(); err != nil {
-			err = fmt.Errorf("%s: cannot bring it to the disk: %w", name, err)
-		}
+		err = Sync(tmp, name)
 	}
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
 	return os.Rename(tmp.Name(), name)
+}
+
+// Sync brings the file that will have a name to the disk.
+func Sync(f *os.File, name string) error {
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("%s: cannot bring it to the disk: %w", name, err)
+	}
+	return nil
 }
 
 // SumsFile is the name of what Sums returns.

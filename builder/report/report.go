@@ -48,6 +48,8 @@ type Options struct {
 	Width func() int
 	// Verbose shows what Detail says.
 	Verbose bool
+	// Trace records phases and steps; nil: nothing does.
+	Trace *Trace
 }
 
 // Reporter shows progress. Its methods may be called at the same time.
@@ -69,6 +71,7 @@ type phase struct {
 	told   time.Time // when the last line about it was written
 	count  atomic.Int64
 	finish sync.Once
+	traced func(done int64)
 }
 
 // New starts a Reporter; Close stops it.
@@ -108,7 +111,7 @@ func (r *Reporter) Close() {
 // Phase begins something that takes time. total is its size in bytes or steps,
 // 0 if unknown; advance adds to what is done, end ends the phase.
 func (r *Reporter) Phase(name string, total int64) (advance func(n int64), end func()) {
-	p := &phase{name: name, total: total, start: r.Now()}
+	p := &phase{name: name, total: total, start: r.Now(), traced: r.Trace.begin(name)}
 	p.told = p.start
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,6 +127,7 @@ func (r *Reporter) Phase(name string, total int64) (advance func(n int64), end f
 
 func (r *Reporter) end(p *phase) {
 	elapsed := r.Now().Sub(p.start)
+	p.traced(p.count.Load())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.phases = slices.DeleteFunc(r.phases, func(q *phase) bool { return q == p })
@@ -132,6 +136,12 @@ func (r *Reporter) end(p *phase) {
 		return
 	}
 	r.print(p.summary(elapsed))
+}
+
+// Step begins a part of a phase, which only a trace shows.
+func (r *Reporter) Step(name string) (end func()) {
+	traced := r.Trace.begin(name)
+	return func() { traced(0) }
 }
 
 // Info says something worth knowing.
@@ -175,6 +185,7 @@ func (r *Reporter) event(e Event) {
 
 // tick shows what has changed.
 func (r *Reporter) tick() {
+	r.Trace.sample()
 	now := r.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -21,6 +21,7 @@ import (
 	"github.com/picube/picube-build/builder/compress"
 	"github.com/picube/picube-build/builder/debian/archive"
 	"github.com/picube/picube-build/builder/program"
+	"github.com/picube/picube-build/builder/report"
 	"github.com/picube/picube-build/builder/secrets"
 	"github.com/picube/picube-build/layers"
 )
@@ -32,6 +33,8 @@ type buildFlags struct {
 	nodes []string
 	// compress is how images are packed, as the user said it.
 	compress string
+	// trace is a file for where the time goes; empty: none.
+	trace string
 }
 
 func (f *buildFlags) add(cmd *cobra.Command) {
@@ -59,11 +62,18 @@ func (c *cli) buildCommand() *cobra.Command {
 	flags.add(cmd)
 	cmd.Flags().StringVar(&flags.compress, "compress", "",
 		"pack the images as `xz`, gz or zst (balenaEtcher refuses .zst)")
+	cmd.Flags().StringVar(&flags.trace, "trace", "",
+		"write to `file` where the time goes, for ui.perfetto.dev or chrome://tracing")
 	return cmd
 }
 
-func (c *cli) build(ctx context.Context, bp *blueprint.Blueprint, flags buildFlags) error {
-	reporter := c.reporter()
+func (c *cli) build(ctx context.Context, bp *blueprint.Blueprint, flags buildFlags) (err error) {
+	var trace *report.Trace
+	if flags.trace != "" {
+		trace = report.NewTrace(time.Now, usage)
+		defer func() { err = errors.Join(err, writeTrace(flags.trace, trace)) }()
+	}
+	reporter := c.tracedReporter(trace)
 	b, err := c.builder(bp, flags, reporter)
 	if err != nil {
 		return err
@@ -85,6 +95,15 @@ func (c *cli) build(ctx context.Context, bp *blueprint.Blueprint, flags buildFla
 		}
 	}
 	return nil
+}
+
+func writeTrace(name string, trace *report.Trace) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = trace.WriteTo(f)
+	return errors.Join(err, f.Close())
 }
 
 // relative shortens a path for a person who is in the working directory.

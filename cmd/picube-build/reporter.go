@@ -11,8 +11,11 @@ import (
 )
 
 // reporter shows progress on standard error; results go to standard output.
-func (c *cli) reporter() *report.Reporter {
-	o := report.Options{Out: c.stderr, Now: time.Now, Tick: time.NewTicker(100 * time.Millisecond).C, Verbose: c.verbose}
+func (c *cli) reporter() *report.Reporter { return c.tracedReporter(nil) }
+
+// tracedReporter also fills a trace.
+func (c *cli) tracedReporter(trace *report.Trace) *report.Reporter {
+	o := report.Options{Out: c.stderr, Now: time.Now, Tick: time.NewTicker(100 * time.Millisecond).C, Verbose: c.verbose, Trace: trace}
 	f, ok := c.stderr.(*os.File)
 	switch {
 	case c.json:
