@@ -101,7 +101,11 @@ func TestNewReader(t *testing.T) {
 			t.Errorf("%q came out as %q; error: %v", plain, got, err)
 		}
 	}
-	if _, err := NewReader(strings.NewReader("\xfd7zXZ\x00garbage that is long enough")); err == nil {
+	r, err := NewReader(strings.NewReader("\xfd7zXZ\x00garbage that is long enough"))
+	if err == nil {
+		_, err = io.ReadAll(r)
+	}
+	if err == nil {
 		t.Error("a damaged .xz header was taken")
 	}
 }

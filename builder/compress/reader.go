@@ -8,7 +8,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/therootcompany/xz"
+
+	"github.com/picube/picube-build/builder/xz"
 )
 
 // maxDict bounds the memory that a packed image may ask for; xz -9 and
@@ -44,8 +45,7 @@ func NewReader(r io.Reader) (io.ReadCloser, error) {
 	}
 	switch kind(head) {
 	case "xz":
-		z, err := xz.NewReader(b, maxDict)
-		return io.NopCloser(z), err
+		return io.NopCloser(xz.NewReader(b, maxDict)), nil
 	case "gz":
 		return gzip.NewReader(b)
 	case "zst":

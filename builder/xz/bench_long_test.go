@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"testing"
 
-	therootcompany "github.com/therootcompany/xz"
 	ulikunitz "github.com/ulikunitz/xz"
 
 	"github.com/picube/picube-build/builder/debtest"
@@ -63,13 +62,6 @@ func compareTime(b *testing.B, files [][]byte) {
 		{"Decoder", func(in []byte) (int64, error) {
 			out, err := d.Decode(in, 1<<30)
 			return int64(len(out)), err
-		}},
-		{"therootcompany", func(in []byte) (int64, error) {
-			r, err := therootcompany.NewReader(bytes.NewReader(in), MaxDict)
-			if err != nil {
-				return 0, err
-			}
-			return io.Copy(io.Discard, r)
 		}},
 		{"ulikunitz", func(in []byte) (int64, error) {
 			r, err := ulikunitz.NewReader(bytes.NewReader(in))

@@ -23,11 +23,11 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/klauspost/compress/gzip"
-	"github.com/therootcompany/xz"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/picube/picube-build/builder/debian/index"
 	"github.com/picube/picube-build/builder/source"
+	"github.com/picube/picube-build/builder/xz"
 )
 
 // Archive is a place with packages.
@@ -325,7 +325,7 @@ func decodeIndex(w io.Writer, path, suffix string) error {
 	var r io.Reader = f
 	switch suffix {
 	case ".xz":
-		r, err = xz.NewReader(f, 64<<20)
+		r = xz.NewReader(f, xz.MaxDict)
 	case ".gz":
 		r, err = gzip.NewReader(f)
 	}
