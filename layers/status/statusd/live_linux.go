@@ -1,0 +1,108 @@
+package statusd
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/picube/picube-build/layers/nodeconf"
+)
+
+// Live returns everything about the node that it runs on. What cannot be had
+// is left out.
+func Live(ctx context.Context, n *nodeconf.Node) Status {
+	s := Collect(os.DirFS("/"), n)
+	s.Addresses = addresses()
+	s.Disk = disk("/")
+	if w, ok := wifi("/run/wpa_supplicant/wlan0"); ok {
+		s.WiFi = &w
+	}
+	s.FailedUnits = failedUnits(ctx)
+	s.FindProblems()
+	return s
+}
+
+// addresses are the node's own, but those that only work on one wire.
+func addresses() []string {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, a := range list {
+		if ip, ok := a.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() {
+			out = append(out, ip.IP.String())
+		}
+	}
+	return out
+}
+
+func disk(dir string) Memory {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return Memory{}
+	}
+	return Memory{Total: int64(st.Blocks) * st.Bsize, Available: int64(st.Bavail) * st.Bsize}
+}
+
+func failedUnits(ctx context.Context) []string {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager").Output()
+	if err != nil {
+		return nil
+	}
+	var units []string
+	for line := range strings.Lines(string(out)) {
+		if f := strings.Fields(line); len(f) > 0 {
+			units = append(units, f[0])
+		}
+	}
+	return units
+}
+
+// wifi asks wpa_supplicant through its control interface (wpa_ctrl(8) in its
+// own documentation): datagrams with a command and its answer.
+func wifi(socket string) (WiFi, bool) {
+	if _, err := os.Stat(socket); err != nil {
+		return WiFi{}, false
+	}
+	dir, err := os.MkdirTemp("", "picube-wifi-")
+	if err != nil {
+		return WiFi{}, false
+	}
+	defer os.RemoveAll(dir)
+	conn, err := net.DialUnix("unixgram",
+		&net.UnixAddr{Name: filepath.Join(dir, "answers"), Net: "unixgram"}, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		return WiFi{}, false
+	}
+	defer conn.Close()
+	ask := func(command string) (string, error) {
+		if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+			return "", err
+		}
+		if _, err := fmt.Fprint(conn, command); err != nil {
+			return "", err
+		}
+		answer := make([]byte, 4096)
+		n, err := conn.Read(answer)
+		return string(answer[:n]), err
+	}
+	state, err := ask("STATUS")
+	if err != nil {
+		return WiFi{}, false
+	}
+	networks, err := ask("LIST_NETWORKS")
+	if err != nil {
+		return WiFi{}, false
+	}
+	return readWiFi(state, networks), true
+}
