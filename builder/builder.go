@@ -189,10 +189,16 @@ func (b *Builder) checkNodes() error {
 }
 
 // Plan returns what will be built, packages included: from the lock, which is
-// made if there is none.
+// made if there is none. Where they are downloaded already, it says which of
+// them are left to the first boot.
 func (b *Builder) Plan(ctx context.Context) (*plan.Plan, error) {
 	if err := b.ensureLock(ctx); err != nil {
 		return nil, err
+	}
+	for _, r := range b.plan.Roots {
+		if err := b.findLeft(ctx, r); err != nil {
+			return nil, fmt.Errorf("root %s: %w", r.Name, err)
+		}
 	}
 	return b.plan, nil
 }

@@ -80,12 +80,12 @@ func (b *Builder) newLock(ctx context.Context, former *lock.Lock) (*lock.Lock, e
 		if err != nil {
 			return nil, err
 		}
-		w, err := wish(r)
+		w, err := wishes(r)
 		if err != nil {
 			return nil, err
 		}
 		config := archive.Config{Cache: b.downloads(), Arch: r.Arch, Now: b.Now(), NotBefore: notBefore}
-		suites, sets, err := debian.Resolve(ctx, config, archives, []debian.Wish{w})
+		suites, sets, err := debian.Resolve(ctx, config, archives, w)
 		if err != nil {
 			return nil, fmt.Errorf("root %s: %w", r.Name, err)
 		}
@@ -137,7 +137,7 @@ func (b *Builder) wants(l *lock.Lock) (lock.Wanted, error) {
 		if err != nil {
 			return all, err
 		}
-		w, err := wish(r)
+		w, err := wishes(r)
 		if err != nil {
 			return all, err
 		}
@@ -146,7 +146,7 @@ func (b *Builder) wants(l *lock.Lock) (lock.Wanted, error) {
 			return all, err
 		}
 		all.Inputs = addNew(all.Inputs, inputs)
-		wanted := debian.Wanted(r.Arch, archives, []debian.Wish{w})
+		wanted := debian.Wanted(r.Arch, archives, w)
 		all.Sets = append(all.Sets, wanted.Sets...)
 		for _, s := range wanted.Suites {
 			if !slices.Contains(all.Suites, s) {
@@ -167,14 +167,22 @@ func (b *Builder) apply(l *lock.Lock) error {
 		if set == nil {
 			return fmt.Errorf("%s: cannot find the packages of root %s", b.Lock, r.Name)
 		}
-		r.Packages = nil
-		for _, p := range set.Packages {
-			r.Packages = append(r.Packages, plan.Package{
-				Name: p.Name, Version: p.Version, Arch: p.Arch, Archive: p.Archive, Path: p.Path, Size: p.Size, SHA256: p.SHA256,
-				Why: p.By,
-			})
+		r.Packages = planned(set)
+		if set := l.Set(dataSet(r), r.Arch); set != nil {
+			r.Data = planned(set)
 		}
 	}
 	b.epoch = l.Created
 	return nil
+}
+
+func planned(set *lock.Set) []plan.Package {
+	var all []plan.Package
+	for _, p := range set.Packages {
+		all = append(all, plan.Package{
+			Name: p.Name, Version: p.Version, Arch: p.Arch, Archive: p.Archive, Path: p.Path, Size: p.Size, SHA256: p.SHA256,
+			Why: p.By,
+		})
+	}
+	return all
 }

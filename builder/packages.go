@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/debian"
@@ -14,6 +16,7 @@ import (
 	"github.com/picube/picube-build/builder/lock"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/source"
+	"github.com/picube/picube-build/builder/tree"
 )
 
 // archives returns where a cube's packages come from.
@@ -32,8 +35,8 @@ func (b *Builder) archives(base blueprint.Base) ([]archive.Archive, error) {
 	return all, nil
 }
 
-// wish is what a root asks of its archives.
-func wish(r *plan.Root) (debian.Wish, error) {
+// wishes is what a root asks of its archives.
+func wishes(r *plan.Root) ([]debian.Wish, error) {
 	w := debian.Wish{Set: r.Name, Recommends: r.Cube.Base.Recommends}
 	var errs []error
 	for _, want := range r.Requests {
@@ -41,7 +44,29 @@ func wish(r *plan.Root) (debian.Wish, error) {
 		errs = append(errs, err)
 		w.Requests = append(w.Requests, request)
 	}
-	return w, errors.Join(errs...)
+	all := []debian.Wish{w}
+	if generatesLocales(r) {
+		request, err := resolve.ParseRequest(localesPackage, "debconf "+localesQuestion)
+		errs = append(errs, err)
+		all = append(all, debian.Wish{Set: dataSet(r), Requests: []resolve.Request{request}, Data: true})
+	}
+	return all, errors.Join(errs...)
+}
+
+// dataSet is the lock's name for what a root's build reads and does not
+// install.
+func dataSet(r *plan.Root) string { return r.Name + "-data" }
+
+// Locales are not compiled here: this package has all of them compiled.
+const (
+	localesPackage  = "locales-all"
+	localesQuestion = "locales/locales_to_be_generated"
+)
+
+// generatesLocales reports whether a root's answer asks for compiled locales.
+func generatesLocales(r *plan.Root) bool {
+	answer := strings.TrimSpace(r.Cube.Debconf[localesQuestion])
+	return answer != "" && answer != "None"
 }
 
 // downloads returns the cache of everything that is downloaded.
@@ -51,15 +76,17 @@ func (b *Builder) downloads() *source.Cache {
 	})
 }
 
-// openPackages brings a root's packages into the cache, decoded.
-func (b *Builder) openPackages(ctx context.Context, r *plan.Root) ([]*deb.Package, *deb.Store, error) {
+// openPackages brings a root's packages into the cache, decoded: those to
+// install, and those to read.
+func (b *Builder) openPackages(ctx context.Context, r *plan.Root) (*opened, error) {
 	archives, err := b.archives(r.Cube.Base)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	packages := make([]lock.Package, len(r.Packages))
+	all := slices.Concat(r.Packages, r.Data)
+	packages := make([]lock.Package, len(all))
 	var total int64
-	for i, p := range r.Packages {
+	for i, p := range all {
 		packages[i] = lock.Package{Name: p.Name, Version: p.Version, Arch: p.Arch, Archive: p.Archive, Path: p.Path, Size: p.Size, SHA256: p.SHA256}
 		total += p.Size
 	}
@@ -71,9 +98,35 @@ func (b *Builder) openPackages(ctx context.Context, r *plan.Root) ([]*deb.Packag
 		Update: fmt.Sprintf("picube-build update %s", b.Blueprint.Path),
 		Done:   func(p lock.Package) { advance(p.Size) },
 	}
-	opened, err := opener.Open(ctx, packages)
+	debs, err := opener.Open(ctx, packages)
 	if err != nil {
-		return nil, nil, errors.Join(err, opener.Store.Close())
+		return nil, errors.Join(err, opener.Store.Close())
 	}
-	return opened, opener.Store, nil
+	n := len(r.Packages)
+	return &opened{install: debs[:n], data: debs[n:], store: opener.Store}, nil
+}
+
+// opened are a root's packages; what they hold is read from the store.
+type opened struct {
+	install, data []*deb.Package
+	store         *deb.Store
+}
+
+func (o *opened) Close() error { return o.store.Close() }
+
+// locales returns the tree of the package of compiled locales, if there is
+// one.
+func (o *opened) locales(context.Context) (*tree.Tree, error) {
+	t := tree.New(0)
+	for _, p := range o.data {
+		for _, e := range p.Entries() {
+			if e.Path == "/" {
+				continue
+			}
+			if err := t.Put(e.Path, e.Inode); err != nil {
+				return nil, fmt.Errorf("package %s: %w", localesPackage, err)
+			}
+		}
+	}
+	return t, nil
 }

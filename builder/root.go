@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/picube/picube-build/builder/bmap"
 	"github.com/picube/picube-build/builder/ext4"
@@ -69,7 +70,7 @@ func (b *Builder) contentKey(r *plan.Root, node []byte) ([sha256.Size]byte, erro
 		Packages   []string
 		Layers     []string
 	}{Node: sha256.Sum256(node), Root: r.Key, Epoch: b.epoch.Unix(), Boards: r.Boards}
-	for _, p := range r.Packages {
+	for _, p := range slices.Concat(r.Packages, r.Data) {
 		content.Packages = append(content.Packages, p.SHA256)
 	}
 	for _, l := range b.Layers {
@@ -81,18 +82,25 @@ func (b *Builder) contentKey(r *plan.Root, node []byte) ([sha256.Size]byte, erro
 	return sha256.Sum256(text), err
 }
 
-// root returns the finished root for a plan's root, from the cache or made.
-func (b *Builder) root(ctx context.Context, r *plan.Root) (*rootImage, error) {
-	node, err := b.Program(ctx, r.Arch)
-	if err != nil {
-		return nil, err
+// rootDir returns where a root lies in the cache once it is made, and what it
+// is made from.
+func (b *Builder) rootDir(ctx context.Context, r *plan.Root) (dir string, content [sha256.Size]byte, node []byte, err error) {
+	if node, err = b.Program(ctx, r.Arch); err != nil {
+		return "", content, nil, err
 	}
-	content, err := b.contentKey(r, node)
-	if err != nil {
-		return nil, err
+	if content, err = b.contentKey(r, node); err != nil {
+		return "", content, nil, err
 	}
 	key := sha256.Sum256(fmt.Appendf(content[:], "%s", b.BuildID))
-	dir := filepath.Join(b.Cache, "roots", hex.EncodeToString(key[:]))
+	return filepath.Join(b.Cache, "roots", hex.EncodeToString(key[:])), content, node, nil
+}
+
+// root returns the finished root for a plan's root, from the cache or made.
+func (b *Builder) root(ctx context.Context, r *plan.Root) (*rootImage, error) {
+	dir, content, node, err := b.rootDir(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	if img, err := openRoot(dir); err == nil {
 		now := b.Now() // what was used last is pruned last
 		return img, os.Chtimes(filepath.Join(dir, rootFile), now, now)

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/picube/picube-build/builder/debian/deb"
 	"github.com/picube/picube-build/builder/debian/dpkg"
 	"github.com/picube/picube-build/builder/initramfs"
 	"github.com/picube/picube-build/builder/maintscript"
@@ -24,7 +23,7 @@ import (
 // packages keeps open.
 type system struct {
 	tree     *tree.Tree
-	packages *deb.Store
+	packages *opened
 	unpacked []string // packages that the first boot must configure
 }
 
@@ -33,17 +32,17 @@ func (s *system) Close() error { return s.packages.Close() }
 // system downloads a root's packages, installs and configures them, and
 // applies the layers.
 func (b *Builder) system(ctx context.Context, r *plan.Root, node []byte) (_ *system, err error) {
-	packages, store, err := b.openPackages(ctx, r)
+	packages, err := b.openPackages(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	s := &system{tree: tree.New(b.epoch.Unix()), packages: store}
+	s := &system{tree: tree.New(b.epoch.Unix()), packages: packages}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := b.install(ctx, r, s, packages); err != nil {
+	if err := b.install(ctx, r, s); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(
@@ -64,21 +63,61 @@ func (b *Builder) system(ctx context.Context, r *plan.Root, node []byte) (_ *sys
 }
 
 // install unpacks and configures packages in the tree.
-func (b *Builder) install(ctx context.Context, r *plan.Root, s *system, packages []*deb.Package) error {
-	advance, end := b.Report.Phase("configure", 0)
-	defer end()
-	archives := make([]dpkg.Archive, len(packages))
-	for i, p := range packages {
-		archives[i] = dpkg.Archive{Control: p.Control, Entries: p.Entries}
-	}
-	report, err := maintscript.Configure(ctx, s.tree, archives, maintscript.Options{
-		Arch: r.Arch, Debconf: r.Cube.Debconf, Progress: func(dpkg.Step) { advance(1) },
-		Depmod: keep{filepath.Join(b.Cache, "depmod")},
-	})
+func (b *Builder) install(ctx context.Context, r *plan.Root, s *system) error {
+	report, err := b.configure(ctx, r, s.tree, s.packages)
 	if err != nil {
 		return err
 	}
+	b.Report.Detail("%d packages installed, %d maintainer scripts run, %d packages left to the first boot",
+		len(report.Packages), report.Scripts, len(report.Unfinished()))
 	return s.leave(report.Unfinished(), b.Report)
+}
+
+func (b *Builder) configure(ctx context.Context, r *plan.Root, t *tree.Tree, packages *opened) (maintscript.Report, error) {
+	advance, end := b.Report.Phase("configure", 0)
+	defer end()
+	archives := make([]dpkg.Archive, len(packages.install))
+	for i, p := range packages.install {
+		archives[i] = dpkg.Archive{Control: p.Control, Entries: p.Entries}
+	}
+	o := maintscript.Options{
+		Arch: r.Arch, Debconf: r.Cube.Debconf, Progress: func(dpkg.Step) { advance(1) },
+		Depmod: keep{filepath.Join(b.Cache, "depmod")},
+	}
+	asked, err := wishes(r)
+	if err != nil {
+		return maintscript.Report{}, err
+	}
+	for _, request := range asked[0].Requests {
+		o.Wanted = append(o.Wanted, request.Name)
+	}
+	if len(packages.data) > 0 {
+		o.Locales = packages.locales
+	}
+	return maintscript.Configure(ctx, t, archives, o)
+}
+
+// findLeft tells the plan which packages of a root the first boot has to
+// configure, if the root's packages are here: only their scripts can say.
+func (b *Builder) findLeft(ctx context.Context, r *plan.Root) error {
+	cache := b.downloads()
+	if slices.ContainsFunc(slices.Concat(r.Packages, r.Data), func(p plan.Package) bool { return !cache.Has(p.SHA256, p.Size) }) {
+		return nil
+	}
+	packages, err := b.openPackages(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer packages.Close()
+	report, err := b.configure(ctx, r, tree.New(b.epoch.Unix()), packages)
+	if err != nil {
+		return err
+	}
+	r.Left = []plan.Left{}
+	for _, p := range report.Unfinished() {
+		r.Left = append(r.Left, plan.Left{Name: p.Name, Why: p.Why.Error()})
+	}
+	return nil
 }
 
 // indispensable are packages without which a card does not come as far as its

@@ -24,11 +24,15 @@ import (
 // BaseSystem is who asks for the packages that every Debian system has.
 const BaseSystem = "the base system"
 
-// Wish is a set of packages to be chosen. The base system is always part.
+// Wish is a set of packages to be chosen. The base system is always part, but
+// for data.
 type Wish struct {
 	Set        string // the lock's name for it
 	Requests   []resolve.Request
 	Recommends bool
+	// Data says that the packages are read, not installed: the set holds
+	// nothing but them.
+	Data bool
 }
 
 // Requests returns a wish's requests as the lock holds them.
@@ -76,10 +80,19 @@ func Resolve(ctx context.Context, c archive.Config, archives []archive.Archive, 
 	var sets []lock.Set
 	var failed []error
 	for _, w := range wishes {
-		choices, err := u.Resolve(append(u.Base(BaseSystem), w.Requests...), resolve.Options{Recommends: w.Recommends})
+		requests := w.Requests
+		if !w.Data {
+			requests = append(u.Base(BaseSystem), requests...)
+		}
+		choices, err := u.Resolve(requests, resolve.Options{Recommends: w.Recommends})
 		if err != nil {
 			failed = append(failed, err)
 			continue
+		}
+		if w.Data {
+			choices = slices.DeleteFunc(choices, func(c resolve.Choice) bool {
+				return !slices.ContainsFunc(requests, func(r resolve.Request) bool { return r.Name == c.Name })
+			})
 		}
 		set := lock.Set{Name: w.Set, Arch: c.Arch, Requests: w.lockRequests()}
 		for _, p := range choices {

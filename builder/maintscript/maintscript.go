@@ -34,7 +34,10 @@ type Options struct {
 	// Locales returns the tree of package locales-all in the version of the
 	// libc6 to be installed: compiled locales are taken from there. Nil leaves
 	// package locales, if it has any to make, to the first boot.
-	Locales  func(ctx context.Context) (*tree.Tree, error)
+	Locales func(ctx context.Context) (*tree.Tree, error)
+	// Wanted are the packages that somebody asked for by name: apt may remove
+	// the others when nothing needs them any more. Nil: it may remove none.
+	Wanted   []string
 	Depmod   depmod.Cache           // keeps modules' indexes; may be nil
 	Progress func(dpkg.Step)        // told of each step as it begins; may be nil
 	Output   func(pkg, text string) // told what scripts print; may be nil
@@ -50,6 +53,7 @@ type Package struct {
 // Report is what Configure did.
 type Report struct {
 	Packages []Package // those that were to be installed, sorted by name
+	Scripts  int       // maintainer scripts that ran to their end, for triggers too
 	// Kernels are the versions that an initramfs is to be made for. Put it
 	// at /boot/initrd.img-<version> too: update-initramfs on the card updates
 	// only what it finds there.
@@ -111,7 +115,7 @@ func Configure(ctx context.Context, t *tree.Tree, archives []dpkg.Archive, o Opt
 	for _, p := range db.Packages() {
 		before[p.Name] = p.Status == dpkg.Installed
 	}
-	result, err := db.Install(ctx, archives, w, dpkg.Options{Progress: o.Progress})
+	result, err := db.Install(ctx, archives, w, dpkg.Options{Wanted: o.Wanted, Progress: o.Progress})
 	if err != nil {
 		return Report{}, err
 	}
@@ -139,6 +143,7 @@ func Configure(ctx context.Context, t *tree.Tree, archives []dpkg.Archive, o Opt
 		}
 	}
 	slices.SortFunc(report.Packages, func(a, b Package) int { return strings.Compare(a.Name, b.Name) })
+	report.Scripts = w.scripts
 	report.Kernels = slices.Sorted(maps.Keys(w.kernels))
 	for _, name := range slices.Sorted(maps.Keys(w.skipped)) {
 		report.Skipped = append(report.Skipped, Skip{name, w.skipped[name]})
@@ -161,6 +166,7 @@ type world struct {
 	again    map[string]*AgainError // by package
 	running  string                 // the package whose script runs
 
+	scripts   int
 	ownPolicy bool
 }
 
@@ -214,6 +220,7 @@ func (w *world) Run(ctx context.Context, s dpkg.Script) error {
 	if status != 0 {
 		return &ExitError{s.Name + " " + strings.Join(s.Args, " "), status, errors.last()}
 	}
+	w.scripts++
 	return nil
 }
 

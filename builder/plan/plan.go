@@ -70,6 +70,10 @@ type Root struct {
 	Cube     *blueprint.Cube `json:"-"`                  // the first cube that uses it: base, users, settings
 	Requests []Request       `json:"requests"`           // packages asked for, sorted by name
 	Packages []Package       `json:"packages,omitempty"` // as locked, sorted by name; empty before there is a lock
+	Data     []Package       `json:"data,omitempty"`     // likewise: those that the build reads and does not install
+	// Left are the packages that the first boot has to configure; nil: not
+	// known before they are downloaded.
+	Left []Left `json:"left,omitzero"`
 	// Key is the digest of everything that the blueprint says of what lies on
 	// the root, secrets included: they are hidden in the Cube's own JSON.
 	Key [sha256.Size]byte `json:"-"`
@@ -91,6 +95,12 @@ type Package struct {
 	Size    int64  `json:"size"`    // of the .deb, in bytes
 	SHA256  string `json:"sha256"`
 	Why     string `json:"why"` // "base", or who depends on it
+}
+
+// Left is a package that the first boot has to configure.
+type Left struct {
+	Name string `json:"name"`
+	Why  string `json:"why"`
 }
 
 // Board is what a plan must know of a board.

@@ -92,7 +92,23 @@ func (r *Root) print(b *bytes.Buffer, nodes []*Node) {
 		total += pkg.Size
 	}
 	t.Flush()
-	fmt.Fprintf(b, "  %d packages, %s\n\n", len(r.Packages), size(total))
+	fmt.Fprintf(b, "  %d packages, %s\n", len(r.Packages), size(total))
+	r.printLeft(b)
+	fmt.Fprintln(b)
+}
+
+func (r *Root) printLeft(b *bytes.Buffer) {
+	switch {
+	case r.Left == nil:
+		fmt.Fprintln(b, "  Which of them the first boot has to configure is known when they are downloaded.")
+	case len(r.Left) == 0:
+		fmt.Fprintln(b, "  All of them are configured by the build.")
+	default:
+		fmt.Fprintln(b, "  The first boot has to configure:")
+		for _, l := range r.Left {
+			fmt.Fprintf(b, "  %s: %s\n", l.Name, l.Why)
+		}
+	}
 }
 
 // size is in decimal units, as apt and the makers of cards count.

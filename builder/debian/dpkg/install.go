@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"sort"
 	"strings"
@@ -49,6 +50,9 @@ type Step struct {
 
 // Options are what Install may be told.
 type Options struct {
+	// Wanted are the packages that somebody asked for by name, which apt is
+	// told apart from those that came with them. Nil: apt is told nothing.
+	Wanted   []string
 	Progress func(Step) // may be nil
 }
 
@@ -134,12 +138,38 @@ func (db *DB) Install(ctx context.Context, archives []Archive, scripts Scripts, 
 	if err := r.others(ctx, others, from); err != nil {
 		return Result{}, err
 	}
+	if o.Wanted != nil {
+		if err := db.markAutomatic(others, o.Wanted); err != nil {
+			return Result{}, err
+		}
+	}
 	for _, p := range all {
 		if r.failed[p.Name] == nil && p.Status != Installed {
 			r.failed[p.Name] = fmt.Errorf("its state is %s", p.Status)
 		}
 	}
 	return Result{r.failed}, db.Save()
+}
+
+const aptStates = "/var/lib/apt/extended_states"
+
+// markAutomatic notes for apt which packages nobody asked for, so that
+// "apt autoremove" finds them when nothing needs them any more (apt-mark(8)).
+// The essential ones are not among them, nor what every Debian system has.
+func (db *DB) markAutomatic(packages []*Package, wanted []string) error {
+	var states strings.Builder
+	for _, p := range packages {
+		if p.Field("Priority") != "required" && !slices.Contains(wanted, p.Name) {
+			fmt.Fprintf(&states, "Package: %s\nArchitecture: %s\nAuto-Installed: 1\n\n", p.Name, db.arch)
+		}
+	}
+	if states.Len() == 0 {
+		return nil
+	}
+	if err := db.tree.MkdirAll(path.Dir(aptStates), 0o755); err != nil {
+		return err
+	}
+	return db.tree.WriteFile(aptStates, []byte(states.String()), 0o644)
 }
 
 // split orders packages so that what one depends on comes before it, and
