@@ -244,9 +244,12 @@ func (c Config) Kubeadm(n *nodeconf.Node, join bool) ([]byte, error) {
 	)
 }
 
-// apiServer is what the API server does with less on a small board.
+// apiServer is what the API server does with less on a small board. Without
+// priorities and fairness the two limits alone hold: fair queues for the few
+// clients of a cube are a good part of what a starting API server computes.
 func apiServer() map[string]string {
 	return map[string]string{
+		"enable-priority-and-fairness":   "false",
 		"max-requests-inflight":          "100",
 		"max-mutating-requests-inflight": "50",
 		"event-ttl":                      "30m0s",

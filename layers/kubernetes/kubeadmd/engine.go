@@ -121,7 +121,9 @@ func (e *Engine) nameServer(ctx context.Context) error {
 }
 
 // Work makes the node a worker. Its certificate came with the card, so there
-// is nobody to ask: the kubelet registers as soon as an API answers.
+// is nobody to ask. The kubelet starts when an API answers: until then it
+// would do nothing, at a price that a board without a task does not notice and
+// five emulated ones on the same host do.
 func (e *Engine) Work(ctx context.Context) error {
 	address, err := nodeAddress(e.Node)
 	if err != nil {
@@ -154,6 +156,9 @@ func (e *Engine) Work(ctx context.Context) error {
 		e.write(kubeletDefault, []byte("KUBELET_EXTRA_ARGS="+strings.Join(flags, " ")+"\n")),
 		e.write(kubeletConfig, text),
 	); err != nil {
+		return err
+	}
+	if err := e.Wait(ctx, "https://"+endpoint()+"/readyz"); err != nil {
 		return err
 	}
 	if err := e.systemctl(ctx, "start", "kubelet.service", "kube-proxy.service"); err != nil {
@@ -194,8 +199,9 @@ type step struct {
 	wait   string // URL that must answer 200; may be empty
 }
 
-// apiPause is the time between two questions whether something answers.
-const apiPause = 3 * time.Second
+// apiPause is the time between two questions whether something answers: each
+// is a handshake for a server that has enough to do.
+const apiPause = 5 * time.Second
 
 // Begin makes a new cluster. Cut off anywhere, it begins again with what is
 // there: kubeadm keeps the authorities and writes the rest anew.
