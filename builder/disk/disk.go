@@ -1,8 +1,10 @@
-// Package disk writes and reads partition tables of the MBR kind.
+// Package disk writes and reads partition tables of the MBR kind, and reads
+// those of the GPT kind.
 //
 // It exists because go-diskfs v1.9.4 always writes the disk id 0, and the
 // kernel finds a card's root by PARTUUID, which is that id and the partition's
-// number. Not supported: GPT, extended and logical partitions, boot code.
+// number. Not supported: writing GPT, sectors other than 512 bytes, extended and
+// logical partitions, boot code.
 //
 // Format: the "classical generic MBR" with the disk signature of Windows NT at
 // byte 440, as fdisk(8) and the kernel's block/partitions/msdos.c read it.
