@@ -241,12 +241,8 @@ func (b *Builder) Build(ctx context.Context) (_ *Result, err error) {
 		if !b.wanted(r) {
 			continue
 		}
-		for _, l := range b.Layers {
-			if p, ok := l.(PreparedLayer); ok {
-				if err := p.Prepare(ctx, r, b.epoch.Unix()); err != nil {
-					return nil, fmt.Errorf("layer %s: %w", l.Name(), err)
-				}
-			}
+		if err := b.prepare(ctx, r); err != nil {
+			return nil, err
 		}
 		img, err := b.root(ctx, r)
 		if err != nil {
@@ -313,6 +309,18 @@ func (b *Builder) repair(ctx context.Context, folders []*cubeFolder, roots map[s
 	for _, f := range folders {
 		if err := b.addCards(f, roots); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// prepare has the layers get what they need for a root.
+func (b *Builder) prepare(ctx context.Context, r *plan.Root) error {
+	for _, l := range b.Layers {
+		if p, ok := l.(PreparedLayer); ok {
+			if err := p.Prepare(ctx, r, b.epoch.Unix()); err != nil {
+				return fmt.Errorf("layer %s: %w", l.Name(), err)
+			}
 		}
 	}
 	return nil

@@ -20,46 +20,59 @@ type access []string
 const accessSuffix = ".emulator"
 
 // giveAccess opens a port of the host for each node's ssh, and one for the
-// API, and writes variants of the cube's ssh_config and kubeconfig that lead
-// there.
+// API, and writes variants of the cubes' ssh_config and kubeconfig that lead
+// there, each beside its own. Below dir lies a folder per cube.
 func giveAccess(e *Emulator, dir string) (access, error) {
-	var a access
-	config, err := os.ReadFile(filepath.Join(dir, "ssh_config"))
-	if err != nil {
-		return nil, fmt.Errorf("cannot give access to the nodes: %w", err)
-	}
-	var b bytes.Buffer
-	// ssh takes the first value that it finds, so these go in front.
+	cubes := map[string][]*Node{}
 	for _, n := range e.Nodes() {
-		at, err := n.Forward("127.0.0.1:0", sshPort)
-		if err != nil {
-			return nil, err
+		cubes[n.card.Segment] = append(cubes[n.card.Segment], n)
+	}
+	var a access
+	for cube, nodes := range cubes {
+		err := a.ssh(filepath.Join(dir, cube, "ssh_config"), nodes)
+		if err == nil {
+			err = a.kubeconfig(e, filepath.Join(dir, cube, "kubeconfig"))
 		}
-		host, port, err := net.SplitHostPort(at.String())
 		if err != nil {
-			return nil, err
+			a.remove()
+			return nil, fmt.Errorf("cannot give access to the nodes: %w", err)
 		}
-		fmt.Fprintf(&b, "Host %s\n\tHostName %s\n\tPort %s\n\n", n.card.Name, host, port)
-	}
-	b.Write(config)
-	if err := a.write(filepath.Join(dir, "ssh_config"), b.Bytes()); err != nil {
-		return nil, err
-	}
-	kubeconfig, err := os.ReadFile(filepath.Join(dir, "kubeconfig"))
-	if errors.Is(err, os.ErrNotExist) {
-		return a, nil
-	}
-	if err == nil {
-		err = a.kubeconfig(e, filepath.Join(dir, "kubeconfig"), kubeconfig)
-	}
-	if err != nil {
-		a.remove()
-		return nil, err
 	}
 	return a, nil
 }
 
-func (a *access) kubeconfig(e *Emulator, name string, text []byte) error {
+func (a *access) ssh(name string, nodes []*Node) error {
+	config, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	// ssh takes the first value that it finds, so these go in front.
+	for _, n := range nodes {
+		at, err := n.Forward("127.0.0.1:0", sshPort)
+		if err != nil {
+			return err
+		}
+		host, port, err := net.SplitHostPort(at.String())
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "Host %s\n\tHostName %s\n\tPort %s\n\n", n.card.Name, host, port)
+	}
+	b.Write(config)
+	return a.write(name, b.Bytes())
+}
+
+// kubeconfig does nothing for a cube without one, or whose API no started node
+// serves.
+func (a *access) kubeconfig(e *Emulator, name string) error {
+	text, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -75,7 +88,7 @@ func (a *access) kubeconfig(e *Emulator, name string, text []byte) error {
 	}
 	n := nodeFor(e, u.Hostname())
 	if n == nil {
-		return fmt.Errorf("%s: cannot find the node %s among those started", name, u.Hostname())
+		return nil
 	}
 	at, err := n.Forward("127.0.0.1:0", apiPort)
 	if err != nil {

@@ -29,9 +29,9 @@ type Options struct {
 	Width func() int       // of the terminal, for report.Live; nil: 80
 	Tick  <-chan time.Time // when report.Live draws
 
-	// Access is a cube's folder with ssh_config and perhaps kubeconfig. While
-	// the machines run, *.emulator beside them leads to the machines. Empty: no
-	// way in for the host's programs.
+	// Access holds a folder per cube, named like its segment, with ssh_config
+	// and perhaps kubeconfig. While the machines run, *.emulator beside them
+	// leads to the machines. Empty: no way in for the host's programs.
 	Access string
 	// Save is where the consoles go if something fails; empty: nowhere.
 	Save string

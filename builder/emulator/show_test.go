@@ -22,7 +22,11 @@ import (
 func TestShow(t *testing.T) {
 	ctx := testContext(t)
 	c := newCards(t)
-	folder := t.TempDir()
+	cubes := t.TempDir()
+	folder := filepath.Join(cubes, "picube")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
 		"ssh_config": "Host *\n\tUser pirate\n",
 		"kubeconfig": "apiVersion: v1\nkind: Config\nclusters:\n- name: picube\n  cluster:\n    server: https://rpi1.local:6443\n",
@@ -34,7 +38,7 @@ func TestShow(t *testing.T) {
 	dir := shortDir(t)
 	config := Config{Now: time.Now, Dir: dir}
 	options := func(out *bytes.Buffer) Options {
-		return Options{Cards: []Card{c.card(1, ""), c.card(2, "")}, Until: Login, Timeout: 4 * time.Minute, Out: out, Access: folder}
+		return Options{Cards: []Card{c.card(1, ""), c.card(2, "")}, Until: Login, Timeout: 4 * time.Minute, Out: out, Access: cubes}
 	}
 
 	t.Run("lines", func(t *testing.T) {

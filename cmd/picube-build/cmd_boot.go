@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,20 +20,21 @@ import (
 	"github.com/picube/picube-build/builder/emulator"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/report"
+	"github.com/picube/picube-build/firmware"
 )
 
 // bootFlags are what a person may want of the machines.
 type bootFlags struct {
 	build    buildFlags
 	rebuild  bool
+	stale    bool
 	until    string
 	timeout  time.Duration
 	keep     bool
 	console  string
-	nodes    []string
+	boards   []string
 	memory   int
 	cpus     int
-	machine  string
 	internet bool
 	capture  bool
 	save     string
@@ -45,8 +49,15 @@ func (c *cli) bootCommand() *cobra.Command {
 		Long: `boot starts the very cards that would be flashed, copy-on-write, in QEMU on a
 wire in this process, and shows the cube coming up. It needs no privilege and
 leaves nothing behind. While it runs, out/CUBE/ssh_config.emulator and
-kubeconfig.emulator lead to the machines.`,
-		Example:           "  picube-build boot blueprints/picube.hcl --until login\n  picube-build boot blueprints/picube.hcl --nodes rpi1 --console rpi1",
+kubeconfig.emulator lead to the machines.
+
+The nodes share the host's processors, at least one each and at most four, and
+are switched on in turn, so that no more of them start than there are processors
+for. Each has 1 GiB of memory. Time limits grow with what the host needs: five
+nodes on two processors take minutes.`,
+		Example: `  picube-build boot blueprints/picube.hcl --until login
+  picube-build boot blueprints/picube.hcl --nodes rpi1 --console rpi1
+  picube-build boot blueprints/picube.hcl --nodes rpi1,rpi3 --board rpi3`,
 		Args:              oneBlueprint,
 		ValidArgsFunction: completeBlueprint,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,26 +65,28 @@ kubeconfig.emulator lead to the machines.`,
 			if err != nil {
 				return err
 			}
-			if f.rebuild {
-				if err := c.build(cmd.Context(), bp, f.build); err != nil {
-					return err
-				}
+			ctx := cmd.Context()
+			if !signal.Ignored(syscall.SIGHUP) { // not below nohup
+				var stop context.CancelFunc
+				ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+				defer stop()
 			}
-			return c.boot(cmd.Context(), bp, f)
+			return c.boot(ctx, bp, f)
 		},
 	}
 	flags := cmd.Flags()
 	f.build.vars.add(cmd)
 	flags.StringVarP(&f.build.out, "output", "o", "out", "`folder` of the cards")
 	flags.BoolVar(&f.rebuild, "build", false, "build the cards first")
+	flags.BoolVar(&f.stale, "stale", false, "start cards that are not what the blueprint says now")
 	flags.StringVar(&f.until, "until", "", "end when every node has reached this `stage`: "+strings.Join(stages(), ", "))
 	flags.DurationVar(&f.timeout, "timeout", 0, "how long that may take")
 	flags.BoolVar(&f.keep, "keep", false, "go on afterwards, until Ctrl-C")
 	flags.StringVar(&f.console, "console", "", "show the console of this `node`, and type on it")
-	flags.StringSliceVar(&f.nodes, "nodes", nil, "start only these nodes, by host `name`")
+	flags.StringSliceVar(&f.build.nodes, "nodes", nil, "start only these nodes, by host `name`")
 	flags.IntVar(&f.memory, "memory", 0, "`MiB` of memory per node (default 1024)")
-	flags.IntVar(&f.cpus, "cpus", 0, "processors per node")
-	flags.StringVar(&f.machine, "board", emulator.MachineVirt, "QEMU's `machine`: virt, raspi3b, ...")
+	flags.IntVar(&f.cpus, "cpus", 0, "processors per node (default: its share of the host's)")
+	flags.StringSliceVar(&f.boards, "board", nil, "run this `node` as its real board, where QEMU has it: slow")
 	flags.BoolVar(&f.internet, "internet", false, "open a way out")
 	flags.BoolVar(&f.capture, "capture", false, "keep what passes the wire (pcap)")
 	flags.StringVar(&f.save, "save", "", "`folder` for consoles if something fails")
@@ -91,26 +104,27 @@ func stages() []string {
 }
 
 func (c *cli) boot(ctx context.Context, bp *blueprint.Blueprint, f bootFlags) error {
-	var until emulator.Stage
-	if f.until != "" {
-		s, err := emulator.ParseStage(f.until)
-		if err != nil {
-			return usageError{err}
-		}
-		until = s
+	until, err := f.stage()
+	if err != nil {
+		return err
 	}
 	p, err := planRequests(bp)
 	if err != nil {
 		return err
 	}
-	cards, err := c.cards(p, bp.Path, f)
+	cards, err := f.cards(p, until)
 	if err != nil {
 		return err
 	}
+	if err := c.freshen(ctx, bp, f, cards); err != nil {
+		return err
+	}
+	second, stop := secondInterrupt()
+	defer stop()
 	o := emulator.Options{
 		Cards: cards, Until: until, Keep: f.keep, Timeout: f.timeout, Console: f.console, Capture: f.capture,
-		Out: c.stdout, In: c.stdin, Mode: report.Lines, Save: f.save,
-		Access: filepath.Join(f.build.out, p.Cubes[0].Spec.Name),
+		Out: c.stdout, In: c.stdin, Mode: report.Lines, Save: f.save, Hurry: second,
+		Access: f.build.out,
 	}
 	if out, ok := c.stdout.(*os.File); ok && c.isTerminal(out) {
 		tick := time.NewTicker(200 * time.Millisecond)
@@ -123,33 +137,142 @@ func (c *cli) boot(ctx context.Context, bp *blueprint.Blueprint, f bootFlags) er
 	return emulator.Show(ctx, emulator.Config{Now: time.Now, CPUs: f.cpus, Memory: f.memory, Internet: f.internet}, o)
 }
 
-// cards are the images of the nodes to start.
-func (c *cli) cards(p *plan.Plan, path string, f bootFlags) ([]emulator.Card, error) {
+func (f bootFlags) stage() (emulator.Stage, error) {
+	if f.until == "" {
+		return emulator.Off, nil
+	}
+	s, err := emulator.ParseStage(f.until)
+	if err != nil {
+		return s, usageError{err}
+	}
+	return s, nil
+}
+
+// cards are those of the nodes to start, whether they are there or not.
+func (f bootFlags) cards(p *plan.Plan, until emulator.Stage) ([]emulator.Card, error) {
 	var cards []emulator.Card
-	var missing []string
+	unknown := slices.Concat(f.build.nodes, f.boards)
 	for _, n := range p.Nodes() {
-		if len(f.nodes) > 0 && !slices.Contains(f.nodes, n.Name) {
+		unknown = slices.DeleteFunc(unknown, func(name string) bool { return name == n.Name })
+		if len(f.build.nodes) > 0 && !slices.Contains(f.build.nodes, n.Name) {
 			continue
 		}
-		image := filepath.Join(f.build.out, n.Cube, n.Name+".img")
-		info, err := os.Stat(image)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			missing = append(missing, image)
-			continue
-		case err != nil:
-			return nil, err
+		if until >= emulator.Joined && n.Role == plan.RoleNode {
+			return nil, usagef("stage %v: cannot wait for it: node %s has no cluster to join, as its cube has no kubernetes block", until, n.Name)
+		}
+		machine := emulator.MachineVirt
+		if slices.Contains(f.boards, n.Name) {
+			board, _ := firmware.Lookup(n.Board)
+			machine = board.QEMU.Machine
 		}
 		cards = append(cards, emulator.Card{
-			Name: n.Name, Image: image, Size: max(f.cardSize<<30, info.Size()),
-			Address: n.Address.Addr(), Segment: n.Cube, Board: n.Board, Machine: f.machine,
+			Name: n.Name, Image: filepath.Join(f.build.out, n.Cube, n.Name+".img"), Size: f.cardSize << 30,
+			Address: n.Address.Addr(), Segment: n.Cube, Board: n.Board, Machine: machine,
 		})
 	}
-	if len(missing) > 0 {
-		return nil, fmt.Errorf("%s: cannot find the card; build it first: picube-build boot --build %s", strings.Join(missing, ", "), path)
-	}
-	if len(cards) == 0 {
-		return nil, usagef("node %s: cannot find it in the blueprint", strings.Join(f.nodes, ", "))
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		return nil, usagef("node %s: cannot find it in the blueprint", strings.Join(slices.Compact(unknown), ", "))
 	}
 	return cards, nil
+}
+
+// freshen builds the cards if that was asked for. Else it looks whether they
+// are those that the blueprint describes now, and offers to build them if not.
+func (c *cli) freshen(ctx context.Context, bp *blueprint.Blueprint, f bootFlags, cards []emulator.Card) error {
+	if f.rebuild {
+		return c.build(ctx, bp, f.build)
+	}
+	var missing, stale []string
+	for _, card := range cards {
+		if _, err := os.Stat(card.Image); errors.Is(err, fs.ErrNotExist) {
+			missing = append(missing, card.Image)
+		}
+	}
+	fault := fmt.Errorf("%s: cannot find the card", strings.Join(missing, ", "))
+	if len(missing) == 0 {
+		if f.stale {
+			return nil
+		}
+		var err error
+		if stale, err = c.staleCards(ctx, bp, f.build); err != nil || len(stale) == 0 {
+			return err
+		}
+		fault = fmt.Errorf("node %s: the card is not what the blueprint says now", strings.Join(stale, ", "))
+	}
+	in, ok := c.stdin.(*os.File)
+	if !ok || !c.isTerminal(in) || c.json {
+		hint := "build it first"
+		if len(stale) > 0 {
+			hint = "start it all the same with --stale, or build it first"
+		}
+		return fmt.Errorf("%w; %s: picube-build boot --build %s", fault, hint, bp.Path)
+	}
+	fmt.Fprintf(c.stderr, "%v. Build now? [Y/n] ", fault)
+	build, err := yes(ctx, in)
+	switch {
+	case err != nil:
+		return err
+	case build:
+		return c.build(ctx, bp, f.build)
+	case len(missing) > 0:
+		return fault
+	}
+	return nil
+}
+
+// yes reads a line of one answer, which is no if it begins with an n. It leaves
+// what follows to others.
+func yes(ctx context.Context, in io.Reader) (bool, error) {
+	line := make(chan string, 1)
+	go func() {
+		var answer []byte
+		for b := make([]byte, 1); ; answer = append(answer, b[0]) {
+			if n, err := in.Read(b); n == 0 || err != nil {
+				line <- "no"
+				return
+			}
+			if b[0] == '\n' {
+				line <- strings.ToLower(strings.TrimSpace(string(answer)))
+				return
+			}
+		}
+	}()
+	select {
+	case answer := <-line:
+		return !strings.HasPrefix(answer, "n"), nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// staleCards are the nodes whose cards a build would make anew.
+func (c *cli) staleCards(ctx context.Context, bp *blueprint.Blueprint, flags buildFlags) ([]string, error) {
+	reporter := c.reporter()
+	defer reporter.Close()
+	b, err := c.builder(bp, flags, reporter)
+	if err != nil {
+		return nil, err
+	}
+	return b.Stale(ctx)
+}
+
+// secondInterrupt returns a channel that is closed at the second Ctrl-C, which
+// would otherwise end this process at once and leave the run's files behind.
+// The third one does.
+func secondInterrupt() (second <-chan struct{}, stop func()) {
+	signals, closed, done := make(chan os.Signal, 2), make(chan struct{}), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		defer signal.Stop(signals)
+		for range 2 {
+			select {
+			case <-signals:
+			case <-done:
+				return
+			}
+		}
+		close(closed)
+	}()
+	return closed, func() { close(done) }
 }

@@ -19,7 +19,7 @@ import (
 // TestMain lets the scripts call this very program.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"picube-build": func() { os.Exit(run(context.Background(), os.Args[1:], host())) },
+		"picube-build": main,
 	})
 }
 
