@@ -9,8 +9,8 @@ export PATH := $(PATH):/usr/sbin:/sbin
 TOOLS := bmaptool:bmap-tools cpio:cpio dash:dash depmod:kmod dpkg-deb:dpkg \
 	dtc:device-tree-compiler e2fsck:e2fsprogs fsck.vfat:dosfstools \
 	journalctl:systemd ldconfig:libc-bin mmdebstrap:mmdebstrap mtype:mtools \
-	openssl:openssl qemu-system-aarch64:qemu-system-arm sfdisk:fdisk \
-	systemd-hwdb:udev tcpdump:tcpdump xz:xz-utils zstd:zstd
+	openssl:openssl qemu-img:qemu-utils qemu-system-aarch64:qemu-system-arm \
+	sfdisk:fdisk ssh:openssh-client systemd-hwdb:udev tcpdump:tcpdump xz:xz-utils zstd:zstd
 BENCH_TOOLS := hyperfine:hyperfine
 
 LINT := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
