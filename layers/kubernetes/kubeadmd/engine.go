@@ -13,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -188,9 +189,8 @@ func (e *Engine) beginning() []step {
 	return []step{
 		{phases: []string{"certs", "kubeconfig", "etcd", "kubelet-start"}, wait: "http://127.0.0.1:2381/readyz"},
 		{phases: []string{"control-plane/apiserver"}, wait: "https://" + endpoint() + "/readyz"},
-		{phases: []string{
-			"control-plane/controller-manager", "control-plane/scheduler", "upload-config", "mark-control-plane", "kubelet-finalize", "addon/coredns",
-		}},
+		{phases: []string{"control-plane/controller-manager", "upload-config", "mark-control-plane", "kubelet-finalize"}},
+		{phases: []string{"control-plane/scheduler", "addon/coredns"}},
 	}
 }
 
@@ -203,8 +203,11 @@ type step struct {
 // is a handshake for a server that has enough to do.
 const apiPause = 5 * time.Second
 
-// Begin makes a new cluster. Cut off anywhere, it begins again with what is
-// there: kubeadm keeps the authorities and writes the rest anew.
+// begun counts the steps of Begin that are behind the node.
+const begun = stateDir + "/begun"
+
+// Begin makes a new cluster. Cut off anywhere, it goes on with the step that
+// it was in: kubeadm takes what is there and writes the rest anew.
 func (e *Engine) Begin(ctx context.Context) error {
 	config, err := e.Config.Kubeadm(e.Node, false)
 	if err != nil {
@@ -214,20 +217,37 @@ func (e *Engine) Begin(ctx context.Context) error {
 	if err := e.write(file, config); err != nil {
 		return err
 	}
-	for _, step := range e.beginning() {
+	steps := e.beginning()
+	for i := e.steps(); i < len(steps); i++ {
+		step := steps[i]
 		skipped := slices.DeleteFunc(allPhases(), func(p string) bool { return slices.Contains(step.phases, p) })
 		if err := e.Run(ctx, "kubeadm", "init", "--config", filepath.Join(e.Root, file),
 			"--skip-phases", strings.Join(skipped, ","), "--ignore-preflight-errors", "all"); err != nil {
 			return err
 		}
-		if step.wait == "" {
-			continue
+		if step.wait != "" {
+			if err := e.Wait(ctx, step.wait); err != nil {
+				return err
+			}
 		}
-		if err := e.Wait(ctx, step.wait); err != nil {
+		if err := e.write(begun, []byte(strconv.Itoa(i+1))); err != nil {
 			return err
 		}
 	}
 	return e.finish(ctx)
+}
+
+// steps reads how many steps of Begin are done.
+func (e *Engine) steps() int {
+	text, err := os.ReadFile(filepath.Join(e.Root, begun))
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
 }
 
 // answers waits until a URL of the node answers. The kubelet starts what fails

@@ -149,7 +149,7 @@ func TestControlPlane(t *testing.T) {
 	for _, line := range *ran {
 		programs = append(programs, strings.Join(strings.Fields(line)[:2], " "))
 	}
-	if want := []string{"systemctl --no-block", "kubeadm init", "wait http://127.0.0.1:2381/readyz", "kubeadm init", "wait https://127.0.0.1:7443/readyz", "kubeadm init", "systemctl --no-block", "kubectl --kubeconfig"}; !slices.Equal(programs, want) {
+	if want := []string{"systemctl --no-block", "kubeadm init", "wait http://127.0.0.1:2381/readyz", "kubeadm init", "wait https://127.0.0.1:7443/readyz", "kubeadm init", "kubeadm init", "systemctl --no-block", "kubectl --kubeconfig"}; !slices.Equal(programs, want) {
 		t.Errorf("ran %q", *ran)
 	}
 	for name := range Patches() {
@@ -159,17 +159,26 @@ func TestControlPlane(t *testing.T) {
 	}
 }
 
-// The plug is pulled while kubeadm runs: the node is no member yet.
+// The plug is pulled in each of the steps: the node is no member yet, and the
+// next start does what is left.
 func TestCutOff(t *testing.T) {
-	e, _ := engine(t, node(1, "control-plane"), config(1))
-	e.Run = func(_ context.Context, name string, _ ...string) error {
-		if name == "kubeadm" {
-			return context.Canceled
+	e, ran := engine(t, node(1, "control-plane"), config(1))
+	run := e.Run
+	for left := len(e.beginning()); left > 0; left-- {
+		calls := 0
+		e.Run = func(ctx context.Context, name string, args ...string) error {
+			if calls++; calls > 1 {
+				return context.Canceled
+			}
+			return run(ctx, name, args...)
 		}
-		return nil
+		if err := e.Begin(t.Context()); err == nil || e.IsMember() {
+			t.Errorf("%d steps left: error %v, member %t", left, err, e.IsMember())
+		}
 	}
-	if err := e.Begin(t.Context()); err == nil || e.IsMember() {
-		t.Errorf("error %v, member %t", err, e.IsMember())
+	*ran, e.Run = nil, run
+	if err := e.Begin(t.Context()); err != nil || !e.IsMember() || slices.ContainsFunc(*ran, func(line string) bool { return strings.HasPrefix(line, "kubeadm") }) {
+		t.Errorf("after all steps: error %v, member %t, ran %q", err, e.IsMember(), *ran)
 	}
 }
 
