@@ -2,13 +2,9 @@
 // packed in parallel and that what several images share is packed once: as
 // blocks of one .xz stream, members of a .gz file, frames of a .zst file.
 //
-// The .xz container is our own because ulikunitz/xz, whose LZMA2 encoder is
-// used, writes a stream only as a whole and leaves the sizes out of the block
-// headers, without which xz -T and others cannot unpack in parallel.
-//
 // Not supported: levels, checks other than CRC64, filters other than LZMA2.
 //
-// Formats: tukaani.org, "The .xz File Format" 1.2.1; RFC 1952 (members,
+// Formats: builder/xz; RFC 1952 (members,
 // section 2.2); RFC 8878 (frames, section 3).
 package compress
 
@@ -28,12 +24,14 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/picube/picube-build/builder/xz"
 )
 
 // Format is a kind of compression, named as its files end.
 type Format string
 
-// The formats. XZ is the smallest and slowest by far.
+// The formats. XZ is the smallest.
 const (
 	None Format = ""
 	XZ   Format = "xz"
@@ -69,9 +67,9 @@ type Piece struct {
 // pieceSize is how much makes a piece: as much as the .xz dictionary holds, so
 // that cutting costs little, and what the partitions of a card are aligned to,
 // so that equal partitions make equal pieces.
-const pieceSize = 8 << 20
+const pieceSize = xz.EncoderDict
 
-// maxWorkers bounds the memory: an .xz encoder takes about 60 MiB.
+// maxWorkers bounds the memory.
 const maxWorkers = 4
 
 // Begin writes what comes before the pieces.
@@ -79,7 +77,7 @@ func (f Format) Begin(w io.Writer) error {
 	if f != XZ {
 		return nil
 	}
-	_, err := w.Write(xzHeader())
+	_, err := w.Write(xz.Header())
 	return err
 }
 
@@ -89,7 +87,11 @@ func (f Format) End(w io.Writer, pieces []Piece) error {
 	if f != XZ {
 		return nil
 	}
-	_, err := w.Write(xzEnd(pieces))
+	blocks := make([]xz.Record, len(pieces))
+	for i, p := range pieces {
+		blocks[i] = xz.Record(p)
+	}
+	_, err := w.Write(xz.End(blocks))
 	return err
 }
 
@@ -152,7 +154,13 @@ func (p Packer) Pack(ctx context.Context, w io.Writer, r io.ReaderAt, size int64
 func (p Packer) encoder() (func([]byte) result, error) {
 	switch p.Format {
 	case XZ:
-		return xzBlock, nil
+		encoders := sync.Pool{New: func() any { return new(xz.Encoder) }}
+		return func(buf []byte) result {
+			enc := encoders.Get().(*xz.Encoder)
+			defer encoders.Put(enc)
+			data, r := enc.Block(buf)
+			return result{data: data, piece: Piece(r)}
+		}, nil
 	case Gzip:
 		return gzipMember, nil
 	case Zstd:

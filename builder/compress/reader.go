@@ -18,7 +18,7 @@ const maxDict = 64 << 20
 
 // magics begin the packed files that NewReader reads.
 func magics() map[string]string {
-	return map[string]string{"xz": string(xzHeader()[:6]), "gz": "\x1f\x8b", "zst": "\x28\xb5\x2f\xfd", "bz2": "BZh"}
+	return map[string]string{"xz": string(xz.Header()[:6]), "gz": "\x1f\x8b", "zst": "\x28\xb5\x2f\xfd", "bz2": "BZh"}
 }
 
 // kind returns the key in magics of what begins with head, or "".
