@@ -58,9 +58,16 @@ type Layer struct {
 	// Temp is a folder for files that exist only while a root is made.
 	Temp string
 
+	found  map[released][]lock.Input
 	locked []lock.Input
 	sets   map[string]*set // by root
 	open   []*os.File
+}
+
+// released is what roots may have in common; it is looked for once.
+type released struct {
+	upstream.Wish
+	arch string
 }
 
 // set is what a root holds.
@@ -100,7 +107,7 @@ func (l *Layer) Lock(ctx context.Context, r *plan.Root) ([]lock.Input, error) {
 	if k == nil {
 		return nil, nil
 	}
-	inputs, err := l.Upstream.Lock(ctx, wish(k), r.Arch)
+	inputs, err := l.find(ctx, released{wish(k), r.Arch})
 	var unknown *upstream.ErrVersion
 	if errors.As(err, &unknown) {
 		return nil, hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "Unknown version", Detail: unknown.Error() + ".", Subject: k.Range.Ptr()}}
@@ -121,6 +128,21 @@ func (l *Layer) Lock(ctx context.Context, r *plan.Root) ([]lock.Input, error) {
 		inputs = append(inputs, in)
 	}
 	return inputs, nil
+}
+
+func (l *Layer) find(ctx context.Context, r released) ([]lock.Input, error) {
+	if inputs, ok := l.found[r]; ok {
+		return slices.Clone(inputs), nil
+	}
+	inputs, err := l.Upstream.Lock(ctx, r.Wish, r.arch)
+	if err != nil {
+		return nil, err
+	}
+	if l.found == nil {
+		l.found = map[released][]lock.Input{}
+	}
+	l.found[r] = inputs
+	return slices.Clone(inputs), nil
 }
 
 // Locked takes a lock's inputs and returns those that a root needs; of one
