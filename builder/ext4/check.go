@@ -17,11 +17,15 @@ import (
 // maxFaults bounds how many faults Check collects.
 const maxFaults = 100
 
-// Check verifies the file system as e2fsck -fn does: all checksums, every
+// Check verifies the file system as e2fsck -fn does, unless it allocates by
+// clusters (bigalloc), which it refuses: all checksums, every
 // inode and its map of blocks, directories and their indexes, link counts,
 // bitmaps against what is used, and all counts. It returns nil or an error
 // that lists all faults, at most 100, sorted. It changes nothing.
 func (fs *FS) Check(ctx context.Context) error {
+	if fs.bigalloc() {
+		return errors.New("cannot check a file system with bigalloc")
+	}
 	c := &checker{
 		fs:    fs,
 		used:  newBitset(fs.blocks),
@@ -173,6 +177,9 @@ func (c *checker) groups(context.Context) {
 		c.claimFor("inode bitmap", group, join(d.InodeBitmapLo, d.InodeBitmapHi), 1)
 		c.claimFor("inode table", group, table, n)
 	}
+	if fs.sb.Incompat&incompatMMP != 0 {
+		c.claimFor("multiple mount protection", 0, fs.sb.MMPBlock, 1)
+	}
 }
 
 func (c *checker) descOK(group uint64) bool {
@@ -321,10 +328,11 @@ func (c *checker) inode(ino uint32) (dir bool) {
 		c.faultOf(ino, "mode %#o", in.mode)
 		return false
 	}
-	if !reserved && in.links > 0 {
+	if !reserved && in.links > 0 && in.flags&flagEAInode == 0 { // an attribute's inode has no name
 		c.files[ino] = &checked{dir: dir, kind: direntKind(in.mode), links: in.links}
 	}
 	blocks := uint64(0)
+	counted := fs.sb.Incompat&incompatEAInode == 0 // else there are those of attributes, which may be shared
 	if in.xattrAt != 0 {
 		blocks++
 		c.claimXattrs(ino, in.xattrAt)
@@ -333,7 +341,7 @@ func (c *checker) inode(ino uint32) (dir bool) {
 		c.faultOf(ino, "%v", err)
 	}
 	if !hasBlocks(in, fs) {
-		if in.sectors != blocks<<(fs.shift-9) {
+		if counted && in.sectors != blocks<<(fs.shift-9) {
 			c.faultOf(ino, "says that it has %d sectors, it has %d", in.sectors, blocks<<(fs.shift-9))
 		}
 		return dir
@@ -365,10 +373,10 @@ func (c *checker) inode(ino uint32) (dir bool) {
 			end = x.logical + x.len
 		}
 	}
-	if in.sectors != blocks<<(fs.shift-9) {
+	if counted && in.sectors != blocks<<(fs.shift-9) {
 		c.faultOf(ino, "says that it has %d sectors, it has %d", in.sectors, blocks<<(fs.shift-9))
 	}
-	if size := uint64(in.size+int64(fs.blockSize())-1) >> fs.shift; end > size && ino != inoResize {
+	if size := uint64(in.size+int64(fs.blockSize())-1) >> fs.shift; end > size && ino != inoResize && in.flags&flagVerity == 0 {
 		c.faultOf(ino, "has data beyond its %d bytes", in.size)
 	}
 	return dir
@@ -408,6 +416,9 @@ func (fs *FS) checkResize(in *inode) error {
 
 // hasBlocks says whether an inode's 60 bytes are a map of blocks.
 func hasBlocks(in *inode, fs *FS) bool {
+	if in.flags&flagInline != 0 {
+		return false
+	}
 	switch in.mode & tree.TypeMask {
 	case tree.TypeRegular, tree.TypeDir:
 		return true
@@ -493,6 +504,24 @@ func (c *checker) directory(ino uint32) (below []uint32) {
 	names := map[string]bool{}
 	var leaves []dirBlock
 	index := &dirIndex{}
+	list := func(entries []dirent) {
+		for _, e := range entries {
+			if names[e.name] {
+				c.fault("%s: is listed twice", c.join(ino, e.name))
+				continue
+			}
+			names[e.name] = true
+			below = append(below, c.entry(ino, self, e)...)
+		}
+	}
+	if in.flags&flagInline != 0 {
+		entries, err := fs.inlineDir(in)
+		if err != nil {
+			c.faultOf(ino, "%v", err)
+		}
+		list(entries)
+		return below
+	}
 	err = fs.dirBlocks(in, nil, func(logical uint64, b []byte) error {
 		entries, err := fs.parseDirBlock(in, b)
 		if err != nil {
@@ -503,14 +532,7 @@ func (c *checker) directory(ino uint32) (below []uint32) {
 				leaves = append(leaves, dirBlock{logical, entries})
 			}
 		}
-		for _, e := range entries {
-			if names[e.name] {
-				c.fault("%s: is listed twice", c.join(ino, e.name))
-				continue
-			}
-			names[e.name] = true
-			below = append(below, c.entry(ino, self, e)...)
-		}
+		list(entries)
 		return nil
 	})
 	if err != nil {
@@ -556,7 +578,7 @@ func (c *checker) entry(ino uint32, self *checked, e dirent) []uint32 {
 		}
 		return nil
 	}
-	if !child.broken && e.kind != child.kind {
+	if !child.broken && e.kind != child.kind && c.fs.sb.Incompat&incompatType != 0 {
 		c.fault("%s: the entry says type %d, the inode %d", c.join(ino, e.name), e.kind, child.kind)
 	}
 	if child.listed {

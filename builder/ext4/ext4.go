@@ -71,8 +71,12 @@ const (
 	incompat64      = 0x80
 	incompatMMP     = 0x100
 	incompatFlex    = 0x200
+	incompatEAInode = 0x400
 	incompatSeed    = 0x2000
 	incompatLarge   = 0x4000
+	incompatInline  = 0x8000
+	incompatEncrypt = 0x10000
+	incompatFold    = 0x20000
 	roSparse        = 0x1
 	roLarge         = 0x2
 	roHuge          = 0x8
@@ -91,11 +95,14 @@ const (
 
 // Inode flags.
 const (
+	flagEncrypt = 0x800
 	flagIndex   = 0x1000
 	flagHuge    = 0x40000
 	flagExtents = 0x80000
+	flagVerity  = 0x100000
 	flagEAInode = 0x200000
 	flagInline  = 0x10000000
+	flagFold    = 0x40000000
 )
 
 // Group flags.
@@ -144,7 +151,7 @@ type superblock struct {
 	MinExtraIsize, WantExtraIsize                    uint16
 	Flags                                            uint32
 	_                                                [2]uint16
-	_                                                uint64
+	MMPBlock                                         uint64
 	_                                                uint32
 	LogGroupsPerFlex, ChecksumType                   uint8
 	_                                                [2]uint8

@@ -20,6 +20,7 @@ const (
 	journalHasAsync  = 4
 	journalHasCsum2  = 8
 	journalHasCsum3  = 16
+	journalFast      = 32
 	journalKnown     = 1 | journalHas64 | journalHasAsync | journalHasCsum2 | journalHasCsum3
 	tagEscaped       = 1
 	tagSameUUID      = 2
@@ -70,6 +71,9 @@ func (fs *FS) replayJournal() error {
 	sequence, start := be.Uint32(b[0x18:]), be.Uint32(b[0x1c:])
 	if start == 0 {
 		return nil
+	}
+	if j.features&journalFast != 0 {
+		return errors.New("a journal with fast commits is not supported; mount and unmount it once, or fsck it")
 	}
 	if j.features&^journalKnown != 0 {
 		return fmt.Errorf("journal features %#x are not supported", j.features&^journalKnown)
@@ -150,11 +154,11 @@ func (j *journal) run(sequence, at uint32) error {
 func (j *journal) reload() error {
 	fs := j.fs
 	off := 1024
-	if fs.first == 1 {
+	if fs.superBlock() == 1 {
 		off = 0
 	}
 	b := make([]byte, fs.blockSize())
-	if err := fs.readBlocks(b, fs.first); err != nil {
+	if err := fs.readBlocks(b, fs.superBlock()); err != nil {
 		return err
 	}
 	if err := fs.readSuper(b[off:off+1024], fs.Size()); err != nil {

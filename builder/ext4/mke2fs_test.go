@@ -39,7 +39,8 @@ func hostFiles(t testing.TB) string {
 		_, err := f.WriteAt([]byte(fmt.Sprintf("data %d", i)), i*100000)
 		must(err)
 	}
-	must(f.Truncate(100 << 20))
+	_, err = f.WriteAt([]byte("end"), 100<<20) // with inline_data, mke2fs 1.47 loses a hole there
+	must(err)
 	must(os.Mkdir(filepath.Join(dir, "many"), 0o755))
 	for i := range 700 {
 		must(os.WriteFile(filepath.Join(dir, "many", fmt.Sprintf("entry-with-a-longer-name-%d", i)), []byte{byte(i)}, 0o644))
@@ -109,6 +110,12 @@ var mke2fsImages = []struct {
 	{"sparse_super2", []string{"-t", "ext4", "-O", "sparse_super2,^resize_inode"}},
 	{"no flex_bg, no dir_index", []string{"-t", "ext4", "-O", "^flex_bg,^dir_index,^has_journal"}},
 	{"large_dir, quota, project", []string{"-t", "ext4", "-O", "large_dir,quota,project"}},
+	{"inline_data", []string{"-t", "ext4", "-O", "inline_data"}},
+	{"inline_data in 1 KiB inodes", []string{"-t", "ext4", "-O", "inline_data", "-I", "1024"}},
+	{"bigalloc", []string{"-t", "ext4", "-O", "bigalloc", "-C", "65536"}},
+	{"bigalloc, 1k blocks, no checksums", []string{"-t", "ext4", "-O", "bigalloc,^metadata_csum", "-b", "1024", "-C", "16384"}},
+	{"no file types", []string{"-t", "ext4", "-O", "^filetype"}},
+	{"features that nothing uses", []string{"-t", "ext4", "-E", "encoding=utf8", "-O", "casefold,encrypt,ea_inode,verity,mmp"}},
 	{"old Android", []string{"-t", "ext4", "-O", "^huge_file,^dir_nlink,^extra_isize,^sparse_super,^resize_inode"}},
 }
 
@@ -120,6 +127,9 @@ func TestReadMke2fs(t *testing.T) {
 			img := filepath.Join(t.TempDir(), "img")
 			run(t, "mke2fs", append(append([]string{"-q", "-d", dir}, test.args...), img, "100M")...)
 			compare(t, readTree(t, img), want)
+			if strings.HasPrefix(test.name, "bigalloc") {
+				return // Check refuses it, and e2fsck -D breaks it
+			}
 			check(t, img)
 			run(t, "sh", "-c", "e2fsck -fyD "+img+" >/dev/null; test $? -le 1") // indexes the directories
 			compare(t, readTree(t, img), want)
@@ -132,11 +142,8 @@ var refusedImages = []struct {
 	args []string
 	want string
 }{
-	{[]string{"-O", "inline_data"}, "features not supported: inline_data"},
-	{[]string{"-O", "bigalloc"}, "features not supported: bigalloc"},
-	{[]string{"-O", "encrypt,ea_inode"}, "features not supported: ea_inode, encrypt"},
-	{[]string{"-E", "encoding=utf8", "-O", "casefold"}, "features not supported: casefold"},
-	{[]string{"-O", "^filetype"}, "directories without file types"},
+	{[]string{"-O", "journal_dev"}, "features not supported: journal_dev"},
+	{[]string{"-r", "0", "-O", "none"}, "revision 0 is not supported"},
 }
 
 func TestRefused(t *testing.T) {

@@ -12,10 +12,11 @@ import (
 
 // FS is an ext4 file system to be read. It may be used concurrently.
 //
-// It reads what mke2fs has made by default in the last ten years, ext2 and
-// ext3 included. Refused by name: bigalloc, inline data, attributes in inodes
-// of their own, encryption, casefolding, external journals, compression and
-// whatever comes next. A journal that was not emptied is replayed, in memory.
+// It reads what mke2fs has made in the last ten years, by default or asked
+// for, ext2 and ext3 included. Refused by name: external journals, compression
+// and whatever comes next; and single files and directories that are
+// encrypted, protected by fs-verity or blind to case. A journal that was not
+// emptied is replayed, in memory.
 type FS struct {
 	r       io.ReaderAt
 	sb      superblock
@@ -46,7 +47,8 @@ var incompatNames = map[uint32]string{
 
 const (
 	readIncompat = incompatType | incompatRecover | incompatMetaBG | incompatExtents | incompat64 |
-		incompatMMP | incompatFlex | incompatSeed | incompatLarge
+		incompatMMP | incompatFlex | incompatEAInode | incompatSeed | incompatLarge | incompatInline |
+		incompatEncrypt | incompatFold
 	maxGroups = 1 << 20
 )
 
@@ -116,12 +118,6 @@ func (fs *FS) readSuper(b []byte, size int64) error {
 		}
 		return fmt.Errorf("features not supported: %s", strings.Join(names, ", "))
 	}
-	if sb.ROCompat&roBigalloc != 0 {
-		return errors.New("features not supported: bigalloc")
-	}
-	if sb.Incompat&incompatType == 0 {
-		return errors.New("not supported: directories without file types")
-	}
 	if fs.checksums() {
 		if sb.ChecksumType != 1 {
 			return fmt.Errorf("checksum type %d is not supported", sb.ChecksumType)
@@ -138,7 +134,13 @@ func (fs *FS) readSuper(b []byte, size int64) error {
 		return damaged("block size 2^%d KiB", sb.LogBlockSize)
 	}
 	fs.shift = uint(sb.LogBlockSize) + 10
-	bits := uint32(8) << fs.shift
+	perGroup := uint64(8) << fs.shift // what a bitmap has bits for
+	if fs.bigalloc() {
+		if sb.LogClusterSize < sb.LogBlockSize || sb.LogClusterSize > 20 {
+			return damaged("cluster size 2^%d KiB", sb.LogClusterSize)
+		}
+		perGroup <<= sb.LogClusterSize - sb.LogBlockSize
+	}
 	fs.first = uint64(sb.FirstDataBlock)
 	fs.blocks = uint64(sb.BlocksLo)
 	fs.descLen = 32
@@ -153,9 +155,9 @@ func (fs *FS) readSuper(b []byte, size int64) error {
 		return damaged("%d blocks", fs.blocks)
 	case int64(fs.blocks<<fs.shift) > size:
 		return damaged("%d blocks of %d bytes, but only %d bytes are there", fs.blocks, fs.blockSize(), size)
-	case sb.BlocksPerGroup == 0 || sb.BlocksPerGroup > bits || sb.BlocksPerGroup%8 != 0:
+	case sb.BlocksPerGroup == 0 || uint64(sb.BlocksPerGroup) > perGroup || sb.BlocksPerGroup%8 != 0:
 		return damaged("%d blocks per group", sb.BlocksPerGroup)
-	case sb.InodesPerGroup == 0 || sb.InodesPerGroup > bits || sb.InodesPerGroup%8 != 0:
+	case sb.InodesPerGroup == 0 || sb.InodesPerGroup > 8<<fs.shift || sb.InodesPerGroup%8 != 0:
 		return damaged("%d inodes per group", sb.InodesPerGroup)
 	case sb.InodeSize < 128 || int(sb.InodeSize) > fs.blockSize() || sb.InodeSize&(sb.InodeSize-1) != 0:
 		return damaged("inode size %d", sb.InodeSize)
@@ -174,6 +176,7 @@ func (fs *FS) readSuper(b []byte, size int64) error {
 
 func (fs *FS) checksums() bool { return fs.sb.ROCompat&roMetadataCsum != 0 }
 func (fs *FS) has64() bool     { return fs.sb.Incompat&incompat64 != 0 }
+func (fs *FS) bigalloc() bool  { return fs.sb.ROCompat&roBigalloc != 0 }
 func (fs *FS) blockSize() int  { return 1 << fs.shift }
 
 // Label returns the volume name.
@@ -242,15 +245,22 @@ func (fs *FS) readDescs() error {
 // superblock or, with meta_bg, in the first group that it describes.
 func (fs *FS) descBlock(i, perBlock uint64) uint64 {
 	if fs.sb.Incompat&incompatMetaBG == 0 || i < uint64(fs.sb.FirstMetaBG) {
-		return fs.first + 1 + i
+		return fs.superBlock() + 1 + i
 	}
 	group := i * perBlock
 	at := fs.groupStart(group)
+	if group == 0 {
+		at = fs.superBlock()
+	}
 	if fs.groupHasSuper(group) {
 		at++
 	}
 	return at
 }
+
+// superBlock returns where the superblock lies: at 1 KiB, even if group 0
+// begins before it, as it does with bigalloc.
+func (fs *FS) superBlock() uint64 { return 1024 >> fs.shift }
 
 func (fs *FS) groupStart(group uint64) uint64 {
 	return fs.first + group*uint64(fs.sb.BlocksPerGroup)
@@ -447,9 +457,7 @@ func (fs *FS) mapping(n *inode, claim func(block uint64) error) (*mapping, error
 	var err error
 	switch {
 	case n.flags&flagInline != 0:
-		return nil, errors.New("inline data is not supported")
-	case n.flags&flagEAInode != 0:
-		return nil, errors.New("attributes in inodes of their own are not supported")
+		return nil, damaged("data in the inode, where there must be blocks")
 	case n.flags&flagExtents != 0:
 		err = fs.extents(&m, n, n.block[:], 0, maxFileBlocks+1, -1)
 	default:

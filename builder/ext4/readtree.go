@@ -18,6 +18,7 @@ import (
 const (
 	maxEntries = 8 << 20
 	maxPath    = 16 << 10
+	maxXattrs  = 256 << 20 // bytes of all files together
 )
 
 // Tree returns everything in the file system. File content is read from the
@@ -48,7 +49,7 @@ func (fs *FS) Tree(ctx context.Context) (*tree.Tree, error) {
 	known[inoRoot] = n
 	// Each block of a directory belongs to one, so all directories together
 	// are no larger than the file system.
-	count, blocks := 0, uint64(0)
+	count, blocks, attributes := 0, uint64(0), 0
 	claim := func(uint64) error {
 		if blocks++; blocks > fs.blocks {
 			return damaged("directories are larger than the file system")
@@ -92,6 +93,12 @@ func (fs *FS) Tree(ctx context.Context) (*tree.Tree, error) {
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", p, err)
 				}
+				for name, value := range n.Xattrs {
+					attributes += len(name) + len(value)
+				}
+				if attributes > maxXattrs {
+					return nil, fmt.Errorf("cannot read more than %d bytes of extended attributes", maxXattrs)
+				}
 				known[e.ino] = n
 				if n.IsDir() {
 					todo = append(todo, dir{p, in})
@@ -113,6 +120,16 @@ func (fs *FS) Tree(ctx context.Context) (*tree.Tree, error) {
 
 // treeInode turns an inode into the tree's kind.
 func (fs *FS) treeInode(in *inode) (*tree.Inode, error) {
+	switch {
+	case in.flags&flagEncrypt != 0:
+		return nil, errors.New("cannot read it: it is encrypted")
+	case in.flags&flagVerity != 0:
+		return nil, errors.New("cannot keep it as it is: it is protected by fs-verity")
+	case in.flags&flagFold != 0:
+		return nil, errors.New("cannot keep it as it is: the directory does not tell upper from lower case (casefold)")
+	case in.flags&flagEAInode != 0:
+		return nil, damaged("an attribute's inode with a name")
+	}
 	n := &tree.Inode{Mode: in.mode, UID: in.uid, GID: in.gid, ModTime: in.mtime}
 	var err error
 	if n.Xattrs, err = fs.xattrs(in); err != nil {
@@ -122,6 +139,11 @@ func (fs *FS) treeInode(in *inode) (*tree.Inode, error) {
 	case tree.TypeDir, tree.TypeFifo, tree.TypeSocket:
 		return n, nil
 	case tree.TypeRegular:
+		if in.flags&flagInline != 0 {
+			data, err := fs.inlineFile(in)
+			n.Content = tree.Bytes(data)
+			return n, err
+		}
 		n.Content = fs.content(in)
 		return n, nil
 	case tree.TypeSymlink:
@@ -137,11 +159,21 @@ func (fs *FS) treeInode(in *inode) (*tree.Inode, error) {
 // fastLink says whether a symbolic link's target lies in the inode, which
 // shows in the blocks that it has besides attributes.
 func (fs *FS) fastLink(in *inode) bool {
+	if in.flags&(flagExtents|flagInline) != 0 {
+		return false
+	}
+	if fs.sb.Incompat&incompatEAInode != 0 { // whose blocks count too
+		return in.size < fastLinkLen
+	}
 	sectors := in.sectors
 	if in.xattrAt != 0 {
-		sectors -= min(sectors, uint64(fs.blockSize()/512))
+		unit := uint64(fs.blockSize())
+		if fs.bigalloc() {
+			unit = 1024 << fs.sb.LogClusterSize
+		}
+		sectors -= min(sectors, unit/512)
 	}
-	return sectors == 0 && in.flags&flagExtents == 0
+	return sectors == 0
 }
 
 // readLink returns a symbolic link's target.
@@ -150,12 +182,18 @@ func (fs *FS) readLink(in *inode) (string, error) {
 		return "", damaged("link of %d bytes", in.size)
 	}
 	var target []byte
-	if fs.fastLink(in) {
+	switch {
+	case in.flags&flagInline != 0:
+		var err error
+		if target, err = fs.inlineFile(in); err != nil {
+			return "", err
+		}
+	case fs.fastLink(in):
 		if in.size >= fastLinkLen {
 			return "", damaged("link of %d bytes in the inode", in.size)
 		}
 		target = in.block[:in.size]
-	} else {
+	default:
 		target = make([]byte, in.size)
 		if _, err := fs.content(in).ReadAt(target, 0); err != nil {
 			return "", err
@@ -274,6 +312,9 @@ func (fs *FS) readBytes(b []byte, off int64) error {
 
 // readDir returns a directory's entries in the order in which they lie there.
 func (fs *FS) readDir(in *inode, claim func(uint64) error) ([]dirent, error) {
+	if in.flags&flagInline != 0 {
+		return fs.inlineDir(in)
+	}
 	var out []dirent
 	err := fs.dirBlocks(in, claim, func(_ uint64, b []byte) error {
 		entries, err := fs.parseDirBlock(in, b)
@@ -321,40 +362,12 @@ func (fs *FS) dirBlocks(in *inode, claim func(uint64) error, f func(logical uint
 // An index block looks like one with a single empty entry, or with "." and
 // "..".
 func (fs *FS) parseDirBlock(in *inode, b []byte) ([]dirent, error) {
-	le := binary.LittleEndian
-	var out []dirent
-	tail := -1
-	index := false
-	for at := 0; at < len(b); {
-		if at+8 > len(b) {
-			return nil, damaged("entry at byte %d does not fit", at)
-		}
-		e := dirent{ino: le.Uint32(b[at:]), kind: b[at+7]}
-		recLen, nameLen := int(le.Uint16(b[at+4:])), int(b[at+6])
-		if recLen == 0xffff || recLen == 0 && len(b) == 1<<16 { // 64 KiB blocks
-			recLen = len(b)
-		}
-		if recLen < 8 || recLen%4 != 0 || recLen > len(b)-at || 8+nameLen > recLen {
-			return nil, damaged("entry of %d bytes at byte %d", recLen, at)
-		}
-		index = index || at+recLen == len(b) && (at == 0 || at == 12) && recLen > dirTailLen
-		if e.ino == 0 && nameLen == 0 && recLen == dirTailLen && at+recLen == len(b) && e.kind == dirTailKind {
-			tail = at
-		}
-		if e.ino != 0 {
-			e.name = string(b[at+8 : at+8+nameLen])
-			if e.name == "" || strings.ContainsAny(e.name, "/\x00") {
-				return nil, damaged("entry named %q", e.name)
-			}
-			out = append(out, e)
-		}
-		at += recLen
-	}
-	if !fs.checksums() {
-		return out, nil
+	out, tail, index, err := fs.parseDirents(b)
+	if err != nil || !fs.checksums() {
+		return out, err
 	}
 	if tail >= 0 {
-		if le.Uint32(b[tail+8:]) != crc32c(in.seed, b[:tail]) {
+		if binary.LittleEndian.Uint32(b[tail+8:]) != crc32c(in.seed, b[:tail]) {
 			return nil, damaged("wrong checksum")
 		}
 		return out, nil
@@ -366,6 +379,39 @@ func (fs *FS) parseDirBlock(in *inode, b []byte) ([]dirent, error) {
 		return nil, err
 	}
 	return out, nil
+}
+
+// parseDirents returns the entries in b, where the one with the checksum is
+// (-1: nowhere), and whether b looks like an index block.
+func (fs *FS) parseDirents(b []byte) (out []dirent, tail int, index bool, err error) {
+	le := binary.LittleEndian
+	tail = -1
+	for at := 0; at < len(b); {
+		if at+8 > len(b) {
+			return nil, 0, false, damaged("entry at byte %d does not fit", at)
+		}
+		e := dirent{ino: le.Uint32(b[at:]), kind: b[at+7]} // without file types it is a zero, of the length
+		recLen, nameLen := int(le.Uint16(b[at+4:])), int(b[at+6])
+		if recLen == 0xffff || recLen == 0 && len(b) == 1<<16 { // 64 KiB blocks
+			recLen = len(b)
+		}
+		if recLen < 8 || recLen%4 != 0 || recLen > len(b)-at || 8+nameLen > recLen {
+			return nil, 0, false, damaged("entry of %d bytes at byte %d", recLen, at)
+		}
+		index = index || at+recLen == len(b) && (at == 0 || at == 12) && recLen > dirTailLen
+		if e.ino == 0 && nameLen == 0 && recLen == dirTailLen && at+recLen == len(b) && e.kind == dirTailKind {
+			tail = at
+		}
+		if e.ino != 0 {
+			e.name = string(b[at+8 : at+8+nameLen])
+			if e.name == "" || strings.ContainsAny(e.name, "/\x00") {
+				return nil, 0, false, damaged("entry named %q", e.name)
+			}
+			out = append(out, e)
+		}
+		at += recLen
+	}
+	return out, tail, index, nil
 }
 
 // indexEntry points from an index to the block that holds hashes from hash
@@ -401,11 +447,12 @@ func (fs *FS) parseIndex(in *inode, b []byte) ([]indexEntry, error) {
 
 // xattrs returns an inode's extended attributes, nil if it has none.
 func (fs *FS) xattrs(in *inode) (map[string]string, error) {
-	out := map[string]string{}
-	if at := 128 + in.extra(); in.extra() > 0 && at+4 <= len(in.raw) && binary.LittleEndian.Uint32(in.raw[at:]) == xattrMagic {
-		if err := parseXattrs(in.raw[at+4:], 0, out); err != nil {
-			return nil, err
-		}
+	out, err := fs.inodeXattrs(in)
+	if err != nil {
+		return nil, err
+	}
+	if in.flags&flagInline != 0 {
+		delete(out, inlineXattr)
 	}
 	if in.xattrAt != 0 {
 		if err := fs.inside(in.xattrAt, 1); err != nil {
@@ -421,7 +468,7 @@ func (fs *FS) xattrs(in *inode) (map[string]string, error) {
 		case fs.checksums() && binary.LittleEndian.Uint32(b[16:]) != xattrBlockChecksum(b, in.xattrAt, fs.seed):
 			return nil, damaged("wrong checksum in attribute block %d", in.xattrAt)
 		}
-		if err := parseXattrs(b[xattrBlockHead:], xattrBlockHead, out); err != nil {
+		if err := fs.parseXattrs(b[xattrBlockHead:], xattrBlockHead, out); err != nil {
 			return nil, err
 		}
 	}
@@ -431,9 +478,42 @@ func (fs *FS) xattrs(in *inode) (map[string]string, error) {
 	return out, nil
 }
 
+// inodeXattrs returns the attributes that lie in the inode itself.
+func (fs *FS) inodeXattrs(in *inode) (map[string]string, error) {
+	out := map[string]string{}
+	at := 128 + in.extra()
+	if in.extra() == 0 || at+4 > len(in.raw) || binary.LittleEndian.Uint32(in.raw[at:]) != xattrMagic {
+		return out, nil
+	}
+	return out, fs.parseXattrs(in.raw[at+4:], 0, out)
+}
+
+// maxXattr is the longest value that Linux lets anybody set (xattr(7)).
+const maxXattr = 64 << 10
+
+// xattrInode reads a value that lies in an inode of its own.
+func (fs *FS) xattrInode(ino uint32, size int) (string, error) {
+	in, err := (&inodes{fs: fs}).get(ino)
+	if err != nil {
+		return "", fmt.Errorf("inode %d: %w", ino, err)
+	}
+	if in.flags&flagEAInode == 0 || in.flags&flagInline != 0 || in.size != int64(size) || size > maxXattr {
+		return "", damaged("attribute of %d bytes in inode %d", size, ino)
+	}
+	b := make([]byte, size)
+	if _, err := fs.content(in).ReadAt(b, 0); err != nil {
+		return "", fmt.Errorf("inode %d: %w", ino, err)
+	}
+	// The value's checksum stands where others have the time of access.
+	if fs.checksums() && binary.LittleEndian.Uint32(in.raw[8:]) != crc32c(fs.seed, b) {
+		return "", damaged("wrong checksum of the attribute in inode %d", ino)
+	}
+	return string(b), nil
+}
+
 // parseXattrs reads entries from b; value offsets count from base bytes
 // before it.
-func parseXattrs(b []byte, base int, out map[string]string) error {
+func (fs *FS) parseXattrs(b []byte, base int, out map[string]string) error {
 	le := binary.LittleEndian
 	for at := 0; at+4 <= len(b) && le.Uint32(b[at:]) != 0; {
 		if at+16 > len(b) {
@@ -441,15 +521,19 @@ func parseXattrs(b []byte, base int, out map[string]string) error {
 		}
 		nameLen, index := int(b[at]), b[at+1]
 		off, size := int(le.Uint16(b[at+2:])), int(le.Uint32(b[at+8:]))
-		if le.Uint32(b[at+4:]) != 0 {
-			return errors.New("attributes in inodes of their own are not supported")
-		}
-		if at+16+nameLen > len(b) || size > len(b) || size > 0 && (off < base || off-base > len(b)-size) {
+		elsewhere := le.Uint32(b[at+4:])
+		if at+16+nameLen > len(b) || elsewhere == 0 && (size > len(b) || size > 0 && (off < base || off-base > len(b)-size)) {
 			return damaged("attribute entry at byte %d", at)
 		}
 		name := string(b[at+16 : at+16+nameLen])
 		value := ""
-		if size > 0 {
+		switch {
+		case elsewhere != 0:
+			var err error
+			if value, err = fs.xattrInode(elsewhere, size); err != nil {
+				return err
+			}
+		case size > 0:
 			value = string(b[off-base : off-base+size])
 		}
 		i := slices.IndexFunc(xattrPrefixes, func(p xattrPrefix) bool { return p.index == index })
