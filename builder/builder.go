@@ -116,6 +116,8 @@ type Builder struct {
 	cubes map[string]*plan.Cube
 	epoch time.Time // of the lock: the time of everything on the cards
 	ids   map[string]*secrets.Cluster
+	// images are the base images as the lock has them, by their digests.
+	images map[string]lock.Input
 }
 
 // basePackages are what every node has, whatever the blueprint says: an init,
@@ -160,8 +162,9 @@ func PlanOptions(layers []Layer) plan.Options {
 		boards[board.Name] = plan.Board{Arch: board.Arch, Packages: firmware.Packages([]firmware.Board{board})}
 	}
 	return plan.Options{
-		Boards: boards,
-		Base:   basePackages(),
+		Boards:  boards,
+		Base:    basePackages(),
+		OnImage: imagePackages(),
 		Layers: func(r *plan.Root) []plan.Request {
 			var all []plan.Request
 			for _, l := range layers {

@@ -6,6 +6,7 @@ import (
 	"path"
 	"path/filepath"
 
+	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/secrets"
 	"github.com/picube/picube-build/builder/tree"
@@ -88,9 +89,16 @@ func (b *Builder) bootTree(n *plan.Node, c card, id *secrets.Cluster) (*tree.Tre
 	if !ok {
 		return nil, fmt.Errorf("node %q: cannot find board %q", n.Name, n.Board)
 	}
+	partition := "PARTUUID=" + c.table().PARTUUID(2)
+	commandLine := []byte(firmware.CommandLine([]firmware.Board{board}, partition))
+	if b.cubes[n.Cube].Spec.Base.Kind == blueprint.BaseImage {
+		if commandLine, err = imageCommandLine(t, partition); err != nil {
+			return nil, fmt.Errorf("node %q: %w", n.Name, err)
+		}
+	}
 	host := id.Ed25519("ssh-host", n.Name)
 	files := map[string][]byte{
-		"/cmdline.txt":      []byte(firmware.CommandLine([]firmware.Board{board}, "PARTUUID="+c.table().PARTUUID(2))),
+		"/cmdline.txt":      commandLine,
 		"/" + nodeconf.Path: yaml,
 		"/" + path.Join(nodeconf.IdentityDir, hostKeyFile):          secrets.SSHPrivateKey(host, n.Name),
 		"/" + path.Join(nodeconf.IdentityDir, hostKeyFile) + ".pub": []byte(secrets.SSHPublicKey(host, n.Name) + "\n"),

@@ -32,7 +32,7 @@ func (b *Builder) ensureLock(ctx context.Context) error {
 	case err != nil:
 		return err
 	default:
-		wanted, err := b.wants(l)
+		wanted, err := b.wants(ctx, l)
 		if err != nil {
 			return err
 		}
@@ -76,13 +76,21 @@ func (b *Builder) newLock(ctx context.Context, former *lock.Lock) (*lock.Lock, e
 	_, end := b.Report.Phase("resolve", 0)
 	defer end()
 	for _, r := range b.plan.Roots {
-		archives, err := b.archives(r.Cube.Base)
+		base, err := b.baseInputs(ctx, r, true)
+		if err != nil {
+			return nil, err
+		}
+		l.Inputs = addNew(l.Inputs, base)
+		archives, installed, err := b.archives(ctx, r)
 		if err != nil {
 			return nil, err
 		}
 		w, err := wishes(r)
 		if err != nil {
 			return nil, err
+		}
+		for i := range w {
+			w[i].Installed = installed
 		}
 		config := archive.Config{Cache: b.downloads(), Arch: r.Arch, Now: b.Now(), NotBefore: notBefore}
 		suites, sets, err := debian.Resolve(ctx, config, archives, w)
@@ -102,6 +110,16 @@ func (b *Builder) newLock(ctx context.Context, former *lock.Lock) (*lock.Lock, e
 		l.Inputs = addNew(l.Inputs, inputs)
 	}
 	return l, nil
+}
+
+// baseInputs returns the image that a root is made on, if it is one. ask says
+// whether to find out its size.
+func (b *Builder) baseInputs(ctx context.Context, r *plan.Root, ask bool) ([]lock.Input, error) {
+	if !onImage(r) {
+		return nil, nil
+	}
+	in, err := b.imageInput(ctx, r.Cube.Base, ask)
+	return []lock.Input{in}, err
 }
 
 // inputs asks the layers for what they put on a root.
@@ -130,11 +148,19 @@ func addNew(all, inputs []lock.Input) []lock.Input {
 }
 
 // wants is what the blueprint asks of a lock; layers look at the one there is.
-func (b *Builder) wants(l *lock.Lock) (lock.Wanted, error) {
+func (b *Builder) wants(ctx context.Context, l *lock.Lock) (lock.Wanted, error) {
 	var all lock.Wanted
 	for _, r := range b.plan.Roots {
-		archives, err := b.archives(r.Cube.Base)
+		base, err := b.baseInputs(ctx, r, false)
 		if err != nil {
+			return all, err
+		}
+		all.Inputs = addNew(all.Inputs, base)
+		var archives []archive.Archive
+		if onImage(r) {
+			// Which suites its apt asks follows from the image's digest.
+			all.Suites = append(all.Suites, l.Suites...)
+		} else if archives, err = b.debianArchives(r.Cube.Base); err != nil {
 			return all, err
 		}
 		w, err := wishes(r)
@@ -173,6 +199,10 @@ func (b *Builder) apply(l *lock.Lock) error {
 		}
 	}
 	b.epoch = l.Created
+	b.images = map[string]lock.Input{}
+	for _, in := range l.Inputs {
+		b.images[in.SHA256] = in
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/picube/picube-build/builder/debian"
 	"github.com/picube/picube-build/builder/debian/archive"
 	"github.com/picube/picube-build/builder/debian/deb"
+	"github.com/picube/picube-build/builder/debian/index"
 	"github.com/picube/picube-build/builder/debian/resolve"
 	"github.com/picube/picube-build/builder/lock"
 	"github.com/picube/picube-build/builder/plan"
@@ -19,8 +20,17 @@ import (
 	"github.com/picube/picube-build/builder/tree"
 )
 
-// archives returns where a cube's packages come from.
-func (b *Builder) archives(base blueprint.Base) ([]archive.Archive, error) {
+// archives returns where a root's packages come from, and the packages that
+// someone else's image has already.
+func (b *Builder) archives(ctx context.Context, r *plan.Root) ([]archive.Archive, []index.Package, error) {
+	if onImage(r) {
+		return b.imageOffers(ctx, r)
+	}
+	all, err := b.debianArchives(r.Cube.Base)
+	return all, nil, err
+}
+
+func (b *Builder) debianArchives(base blueprint.Base) ([]archive.Archive, error) {
 	mirrors := b.Mirrors
 	if base.Mirror != "" {
 		mirrors.Debian = []string{base.Mirror}
@@ -79,7 +89,7 @@ func (b *Builder) downloads() *source.Cache {
 // openPackages brings a root's packages into the cache, decoded: those to
 // install, and those to read.
 func (b *Builder) openPackages(ctx context.Context, r *plan.Root) (*opened, error) {
-	archives, err := b.archives(r.Cube.Base)
+	archives, _, err := b.archives(ctx, r)
 	if err != nil {
 		return nil, err
 	}

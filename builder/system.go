@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/picube/picube-build/builder/baseimage"
 	"github.com/picube/picube-build/builder/debian/dpkg"
 	"github.com/picube/picube-build/builder/initramfs"
 	"github.com/picube/picube-build/builder/maintscript"
@@ -24,10 +26,16 @@ import (
 type system struct {
 	tree     *tree.Tree
 	packages *opened
-	unpacked []string // packages that the first boot must configure
+	image    io.Closer // someone else's image, if the tree is on one
+	unpacked []string  // packages that the first boot must configure
 }
 
-func (s *system) Close() error { return s.packages.Close() }
+func (s *system) Close() error {
+	if s.image == nil {
+		return s.packages.Close()
+	}
+	return errors.Join(s.packages.Close(), s.image.Close())
+}
 
 // system downloads a root's packages, installs and configures them, and
 // applies the layers.
@@ -42,6 +50,16 @@ func (b *Builder) system(ctx context.Context, r *plan.Root, node []byte) (_ *sys
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	if onImage(r) {
+		i, err := b.openImage(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		s.tree, s.image = i.Root, i
+		if err := b.settleImage(r, i); err != nil {
+			return nil, fmt.Errorf("base image: %w", err)
+		}
+	}
 	if err := b.install(ctx, r, s); err != nil {
 		return nil, err
 	}
@@ -104,6 +122,9 @@ func (b *Builder) findLeft(ctx context.Context, r *plan.Root) error {
 	if slices.ContainsFunc(slices.Concat(r.Packages, r.Data), func(p plan.Package) bool { return !cache.Has(p.SHA256, p.Size) }) {
 		return nil
 	}
+	if onImage(r) {
+		return nil // opening the image takes longer than people wait for a plan
+	}
 	packages, err := b.openPackages(ctx, r)
 	if err != nil {
 		return err
@@ -151,6 +172,9 @@ func (s *system) leave(unfinished []maintscript.Package, report Reporter) error 
 
 // sharedBoot makes what the boot partitions of a root's cards share.
 func (b *Builder) sharedBoot(r *plan.Root, t *tree.Tree, node []byte) (*tree.Tree, error) {
+	if onImage(r) { // it boots as its maker meant it to
+		return baseimage.TakeBoot(t)
+	}
 	boards := make([]firmware.Board, 0, len(r.Boards))
 	for _, name := range r.Boards {
 		board, ok := firmware.Lookup(name)

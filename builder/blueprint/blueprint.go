@@ -54,12 +54,14 @@ type Node struct {
 
 // Base is the distribution below everything.
 type Base struct {
-	Kind       string // "debian"
-	Suite      string // "trixie"
+	Kind       string // "debian" or "image"
+	Suite      string // "trixie"; of an image it is the image's own
 	Components []string
 	Mirror     string // empty: the host's own, else Debian's public one
 	Snapshot   string // empty or the base of a snapshot archive
 	Recommends bool
+	Source     string `json:",omitempty"` // of an image: a URL, or a path from the blueprint's folder
+	SHA256     string `json:",omitempty"` // of the image as it is downloaded
 }
 
 // User is an account on every node.

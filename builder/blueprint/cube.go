@@ -132,41 +132,6 @@ func (s *section) packages(dst *[]string) {
 	*dst = slices.Compact(*dst)
 }
 
-func (s *section) base() Base {
-	base := Base{Kind: "debian", Suite: defaultSuite, Components: []string{"main", "non-free-firmware"}}
-	b := s.one("base")
-	if b == nil {
-		return base
-	}
-	switch kind := b.Labels[0]; kind {
-	case "debian":
-	case "image":
-		s.errorf(b.LabelRanges[0], "Not supported yet", `This version of picube-build can't build on someone else's image yet. Use base "debian".`)
-		return base
-	default:
-		s.errorf(b.LabelRanges[0], "Unknown base", "There is no base %q.%s Choose from: debian.", kind, didYouMean(kind, []string{"debian", "image"}))
-		return base
-	}
-	s = s.section(b, s.ctx, []string{"suite", "components", "mirror", "snapshot", "recommends"})
-	s.choice("suite", &base.Suite, suites...)
-	if before := len(s.diags); s.list("components", &base.Components) {
-		s.each("components", "Unknown component", base.Components, func(c string) string {
-			known := []string{"main", "contrib", "non-free", "non-free-firmware"}
-			if slices.Contains(known, c) {
-				return ""
-			}
-			return fmt.Sprintf("Debian has no component %q.%s", c, didYouMean(c, known))
-		})
-		if reported := len(s.diags) > before; !reported && !slices.Contains(base.Components, "main") {
-			s.errorf(s.at("components"), "Component main missing", `Nothing can be built without the component "main".`)
-		}
-	}
-	s.url("mirror", &base.Mirror)
-	s.url("snapshot", &base.Snapshot)
-	s.boolean("recommends", &base.Recommends)
-	return base
-}
-
 func (s *section) network() Network {
 	n := Network{Interface: "eth0", Prefix: netip.MustParsePrefix(defaultPrefix), DHCP: true}
 	b := s.one("network")

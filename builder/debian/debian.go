@@ -16,6 +16,7 @@ import (
 
 	"github.com/picube/picube-build/builder/debian/archive"
 	"github.com/picube/picube-build/builder/debian/deb"
+	"github.com/picube/picube-build/builder/debian/index"
 	"github.com/picube/picube-build/builder/debian/resolve"
 	"github.com/picube/picube-build/builder/lock"
 	"github.com/picube/picube-build/builder/source"
@@ -33,6 +34,10 @@ type Wish struct {
 	// Data says that the packages are read, not installed: the set holds
 	// nothing but them.
 	Data bool
+	// Installed are the packages that are there already, in the only version
+	// that may be chosen. The base system is then no part, and the set holds
+	// what is to be added.
+	Installed []index.Package
 }
 
 // Requests returns a wish's requests as the lock holds them.
@@ -69,19 +74,23 @@ func Resolve(ctx context.Context, c archive.Config, archives []archive.Archive, 
 	if err != nil {
 		return nil, nil, err
 	}
-	u, err := resolve.NewUniverse(c.Arch, x.Packages)
-	if err != nil {
-		return nil, nil, err
-	}
 	var suites []lock.Suite
 	for _, r := range x.Releases {
 		suites = append(suites, lock.Suite{Archive: r.Archive, Name: r.Suite, Version: r.Version, Date: r.Date, SHA256: r.SHA256})
 	}
 	var sets []lock.Set
 	var failed []error
+	universes := map[bool]*resolve.Universe{} // with what is installed, and without
 	for _, w := range wishes {
 		requests := w.Requests
-		if !w.Data {
+		u := universes[w.Installed != nil]
+		if u == nil {
+			if u, err = resolve.NewUniverse(c.Arch, withInstalled(x.Packages, w.Installed)); err != nil {
+				return nil, nil, err
+			}
+			universes[w.Installed != nil] = u
+		}
+		if !w.Data && w.Installed == nil {
 			requests = append(u.Base(BaseSystem), requests...)
 		}
 		choices, err := u.Resolve(requests, resolve.Options{Recommends: w.Recommends})
@@ -94,6 +103,7 @@ func Resolve(ctx context.Context, c archive.Config, archives []archive.Archive, 
 				return !slices.ContainsFunc(requests, func(r resolve.Request) bool { return r.Name == c.Name })
 			})
 		}
+		choices = slices.DeleteFunc(choices, func(c resolve.Choice) bool { return c.Filename == "" }) // installed
 		set := lock.Set{Name: w.Set, Arch: c.Arch, Requests: w.lockRequests()}
 		for _, p := range choices {
 			set.Packages = append(set.Packages, lock.Package{Name: p.Name, Version: p.Version, Arch: p.Arch, Archive: p.Archive,
@@ -102,6 +112,25 @@ func Resolve(ctx context.Context, c archive.Config, archives []archive.Archive, 
 		sets = append(sets, set)
 	}
 	return suites, sets, errors.Join(failed...)
+}
+
+// withInstalled returns what may be chosen beside packages that are installed
+// already: of those, no other version.
+func withInstalled(offered, installed []index.Package) []index.Package {
+	if installed == nil {
+		return offered
+	}
+	there := map[string]bool{}
+	for _, p := range installed {
+		there[p.Name] = true
+	}
+	all := slices.Clone(installed)
+	for _, p := range offered {
+		if !there[p.Name] {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // Opener opens locked packages.

@@ -113,6 +113,9 @@ type Board struct {
 type Options struct {
 	Boards map[string]Board
 	Base   []string // packages that every root holds
+	// OnImage are those on someone else's image, which has a kernel, firmware
+	// and a system of its own.
+	OnImage []string
 	// Layers returns what the layers ask for on a root, with By filled in.
 	// The root has everything but its packages. Nil: nothing.
 	Layers func(*Root) []Request
@@ -256,9 +259,13 @@ func (s *rootSet) finish(p *Plan) []*Root {
 	for _, r := range s.list {
 		slices.Sort(r.Boards)
 		asked := requests{}
-		asked.add("base", s.options.Base...)
-		for _, b := range r.Boards {
-			asked.add("board "+b, s.options.Boards[b].Packages...)
+		if r.Cube.Base.Kind == blueprint.BaseImage {
+			asked.add("base", s.options.OnImage...)
+		} else {
+			asked.add("base", s.options.Base...)
+			for _, b := range r.Boards {
+				asked.add("board "+b, s.options.Boards[b].Packages...)
+			}
 		}
 		for _, c := range p.Cubes {
 			for _, n := range c.Nodes {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"path"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -25,7 +27,7 @@ func (p *Plan) Print(w io.Writer) error {
 
 func (c *Cube) print(b *bytes.Buffer) {
 	s := c.Spec
-	fmt.Fprintf(b, "Cube %s (number %d of cluster %s), Debian %s, wire %s\n", s.Name, s.Number, s.Cluster, s.Base.Suite, s.Network.Prefix)
+	fmt.Fprintf(b, "Cube %s (number %d of cluster %s), %s, wire %s\n", s.Name, s.Number, s.Cluster, describeBase(s.Base), s.Network.Prefix)
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "  NODE\tBOARD\tROLE\tADDRESS\tROOT")
 	for _, n := range c.Nodes {
@@ -46,6 +48,13 @@ func (c *Cube) print(b *bytes.Buffer) {
 		fmt.Fprintf(b, "  wifi %q: %s, country %s\n", wifi.SSID, key, wifi.Country)
 	}
 	fmt.Fprintln(b)
+}
+
+func describeBase(b blueprint.Base) string {
+	if b.Kind == blueprint.BaseImage {
+		return "image " + path.Base(filepath.ToSlash(b.Source))
+	}
+	return "Debian " + b.Suite
 }
 
 func describe(u blueprint.User) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/tree"
 )
@@ -24,13 +25,19 @@ type Layer struct{}
 // Name returns "apt".
 func (Layer) Name() string { return "apt" }
 
-// Packages returns apt with Debian's keys.
-func (Layer) Packages(*plan.Root) []string {
+// Packages returns apt with Debian's keys; someone else's image has its own.
+func (Layer) Packages(r *plan.Root) []string {
+	if r.Cube.Base.Kind == blueprint.BaseImage {
+		return nil
+	}
 	return []string{"apt", "ca-certificates", "debian-archive-keyring"}
 }
 
 // Apply writes /etc/apt/sources.list.d/debian.sources (sources.list(5)).
 func (Layer) Apply(r *plan.Root, t *tree.Tree) error {
+	if r.Cube.Base.Kind == blueprint.BaseImage {
+		return nil // it upgrades from where its maker says
+	}
 	base := r.Cube.Base
 	mirror := base.Mirror
 	if mirror == "" {

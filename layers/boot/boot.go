@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/tree"
 	"github.com/picube/picube-build/firmware"
@@ -47,8 +48,12 @@ type Layer struct{}
 // Name returns "boot".
 func (Layer) Name() string { return "boot" }
 
-// Packages returns the kernel and firmware of the root's boards.
+// Packages returns the kernel and firmware of the root's boards; someone
+// else's image has its own.
 func (Layer) Packages(r *plan.Root) []string {
+	if r.Cube.Base.Kind == blueprint.BaseImage {
+		return nil
+	}
 	boards, err := boards(r)
 	if err != nil {
 		return nil // Apply says why
@@ -57,7 +62,11 @@ func (Layer) Packages(r *plan.Root) []string {
 }
 
 // Apply writes fstab and the settings of raspi-firmware and initramfs-tools.
+// Someone else's image boots as its maker meant it to (builder/baseimage).
 func (Layer) Apply(r *plan.Root, t *tree.Tree) error {
+	if r.Cube.Base.Kind == blueprint.BaseImage {
+		return nil
+	}
 	boards, err := boards(r)
 	if err != nil {
 		return err

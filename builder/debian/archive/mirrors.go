@@ -55,8 +55,8 @@ func HostMirrors(etc fs.FS) Mirrors {
 
 // aptSource is an entry of apt's sources.
 type aptSource struct {
-	uris, components []string
-	signedBy         string
+	uris, suites, components []string
+	signedBy                 string
 }
 
 // add takes a source's URIs if they are Debian's: other archives live at
@@ -111,7 +111,7 @@ func oneLine(b []byte) []aptSource {
 		if len(fields) < 2 {
 			continue
 		}
-		s.uris, s.components = fields[:1], fields[2:]
+		s.uris, s.suites, s.components = fields[:1], fields[1:2], fields[2:]
 		list = append(list, s)
 	}
 	return list
@@ -131,6 +131,7 @@ func deb822(b []byte) []aptSource {
 		}
 		list = append(list, aptSource{
 			uris:       strings.Fields(p.Get("URIs")),
+			suites:     strings.Fields(p.Get("Suites")),
 			components: strings.Fields(p.Get("Components")),
 			signedBy:   p.Get("Signed-By"),
 		})

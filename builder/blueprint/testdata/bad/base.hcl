@@ -6,6 +6,14 @@ cube "b" {
   nodes = 1
   base "image" {}
 }
+cube "d" {
+  nodes = 1
+  base "image" {
+    source = "ftp://example.org/raspios.img.xz"
+    sha256 = "cafe"
+    suite  = "trixie"
+  }
+}
 cube "c" {
   nodes = 1
   base "debian" {
