@@ -29,13 +29,47 @@ type Board struct {
 	// Modules are what the initramfs must be able to load to reach the card.
 	Modules []string
 
+	// NotOnDebian says why Debian's kernel does not start the board; empty: it
+	// does.
+	NotOnDebian string
+
 	Memory int    // MiB of the smallest model sold
 	WiFi   string // the chip, empty: no radio
-	GPIO   string // label of the GPIO character device that drives the header
-	I2C    int    // number of the header's bus, pins 3 and 5: /dev/i2c-N; -1: none
+	Header Header
 
 	QEMU QEMU
 }
+
+// Header is what can be connected to a board.
+type Header struct {
+	GPIO string // label of the GPIO character device that drives it
+	Pins int    // its lines, from 0
+	// Taken are lines that are never free, and by what.
+	Taken map[int]string
+	I2C   map[int]I2C // by the number that people know the bus by
+	PWM   map[int]PWM // by the line
+	// Fan says that there is a fan's plug that the firmware drives.
+	Fan bool
+}
+
+// I2C is a bus.
+type I2C struct {
+	Controller string // its node in the device tree, by which the kernel's number for it is found
+	SDA, SCL   int
+}
+
+// PWM is what makes a line a PWM output.
+type PWM struct {
+	Channel int    // of the controller
+	Pins    string // label of the line's pin group in Linux' device tree
+}
+
+// PWMController is the label of the header's PWM controller in the device
+// trees of all boards, PWMNode its node.
+const (
+	PWMController = "pwm"
+	PWMNode       = "pwm@7e20c000"
+)
 
 // QEMU says which machine runs a card of the board.
 type QEMU struct {
@@ -63,6 +97,15 @@ func Boards() []Board {
 	// The good UART of a Pi with Bluetooth belongs to the radio; the header has
 	// the mini UART, which Debian's device trees call serial1.
 	pi := []string{"tty0", "ttyS1,115200"}
+	taken := map[int]string{14: "the serial console", 15: "the serial console"}
+	// Nodes of Linux' bcm283x.dtsi, pin groups of bcm283x.dtsi and bcm2711.dtsi.
+	pi3Header := Header{GPIO: bcm2835, Pins: 28, Taken: taken,
+		I2C: map[int]I2C{0: {"i2c@7e205000", 0, 1}, 1: {"i2c@7e804000", 2, 3}},
+		PWM: map[int]PWM{12: {0, "pwm0_gpio12"}, 13: {1, "pwm1_gpio13"}, 18: {0, "pwm0_gpio18"}, 19: {1, "pwm1_gpio19"}}}
+	// Bus 0 of a BCM2711 belongs to cameras and screens.
+	pi4Header := Header{GPIO: bcm2711, Pins: 28, Taken: taken,
+		I2C: map[int]I2C{1: {"i2c@7e804000", 2, 3}},
+		PWM: map[int]PWM{12: {0, "pwm0_0_gpio12"}, 13: {1, "pwm0_1_gpio13"}, 18: {0, "pwm0_0_gpio18"}, 19: {1, "pwm0_1_gpio19"}}}
 	pi3Files := []string{"bootcode.bin", "start.elf", "fixup.dat"}
 	pi4Files := []string{"start4.elf", "fixup4.dat"} // its boot code is in flash
 	// The card slot of BCM2837 is the SD host (bcm2835) in Linux' device trees
@@ -78,7 +121,7 @@ func Boards() []Board {
 			KernelPackage: "linux-image-arm64",
 			DeviceTrees:   []string{"bcm2837-rpi-3-b.dtb", "bcm2837-rpi-3-b-plus.dtb", "bcm2837-rpi-3-a-plus.dtb"},
 			Files:         pi3Files, Filter: "pi3", Consoles: pi, Modules: pi3Modules,
-			Memory: 512, WiFi: "BCM43438 or CYW43455", GPIO: bcm2835, I2C: 1,
+			Memory: 512, WiFi: "BCM43438 or CYW43455", Header: pi3Header,
 			QEMU: QEMU{Machine: "raspi3b", Since: 7},
 		},
 		{
@@ -89,7 +132,7 @@ func Boards() []Board {
 			// Named, since Raspberry Pi's own tree for it is bcm2710-rpi-zero-2.dtb,
 			// without the "w", and its firmware derives names from its own.
 			Filter: "pi02", Config: []string{"device_tree=bcm2837-rpi-zero-2-w.dtb"},
-			Memory: 512, WiFi: "BCM43436", GPIO: bcm2835, I2C: 1,
+			Memory: 512, WiFi: "BCM43436", Header: pi3Header,
 			QEMU: QEMU{Machine: "raspi3b", Since: 7},
 		},
 		{
@@ -97,7 +140,7 @@ func Boards() []Board {
 			KernelPackage: "linux-image-arm64",
 			DeviceTrees:   []string{"bcm2711-rpi-4-b.dtb", "bcm2711-rpi-400.dtb"},
 			Files:         pi4Files, Filter: "pi4", Consoles: pi, Modules: pi4Modules,
-			Memory: 1024, WiFi: "CYW43455", GPIO: bcm2711, I2C: 1,
+			Memory: 1024, WiFi: "CYW43455", Header: pi4Header,
 			QEMU: QEMU{Machine: "raspi4b", Since: 9},
 		},
 		{
@@ -107,15 +150,38 @@ func Boards() []Board {
 			Files:         pi4Files, Consoles: pi, Modules: pi4Modules,
 			// Raspberry Pi's own tree is bcm2711-rpi-cm4.dtb, without the "io".
 			Filter: "cm4", Config: []string{"device_tree=bcm2711-rpi-cm4-io.dtb"},
-			Memory: 1024, WiFi: "CYW43455", GPIO: bcm2711, I2C: 1,
+			Memory: 1024, WiFi: "CYW43455", Header: pi4Header,
 			QEMU: QEMU{Machine: "raspi4b", Since: 9},
+		},
+		{
+			Name: "rpi2", Model: "Raspberry Pi 2 Model B", Arch: "armhf",
+			KernelPackage: "linux-image-armmp",
+			DeviceTrees:   []string{"bcm2836-rpi-2-b.dtb"},
+			Files:         pi3Files, Modules: pi3Modules,
+			// Named, since Linux has no tree of its own for version 1.2, which is
+			// a BCM2837 that starts with that of its forerunner.
+			Filter: "pi2", Config: []string{"device_tree=bcm2836-rpi-2-b.dtb"},
+			Consoles: []string{"tty0", "ttyAMA0,115200"}, // no radio claims the good UART
+			Memory:   1024, Header: pi3Header,
+			QEMU: QEMU{Machine: "raspi2b", Since: 7},
+		},
+		{
+			Name: "rpi5", Model: "Raspberry Pi 5, 500 and Compute Module 5", Arch: "arm64",
+			KernelPackage: "linux-image-rpi-2712", // of Raspberry Pi's archive; the boot code is in flash
+			DeviceTrees:   []string{"bcm2712-rpi-5-b.dtb"},
+			Filter:        "pi5", Consoles: []string{"tty0", "ttyAMA10,115200"},
+			NotOnDebian: `Debian 13's kernel has no drivers for the chip (RP1) that its ports hang on. Use base "image" with Raspberry Pi OS.`,
+			Memory:      1024, WiFi: "CYW43455",
+			Header: Header{GPIO: "pinctrl-rp1", Pins: 28, I2C: map[int]I2C{1: {"i2c@74000", 2, 3}}, Fan: true},
+			QEMU: QEMU{Machine: "virt", CPU: "cortex-a76", Since: 9},
 		},
 		{
 			Name: "virt", Model: "QEMU ARM Virtual Machine", Arch: "arm64",
 			KernelPackage: "linux-image-arm64",
 			Consoles:      []string{"ttyAMA0,115200"},
-			Memory:        1024, GPIO: "9030000.pl061", I2C: -1,
-			QEMU: QEMU{Machine: "virt", CPU: "cortex-a72", Since: 7},
+			Memory:        1024,
+			Header:        Header{GPIO: "9030000.pl061", Pins: 8, Taken: map[int]string{3: "the power button"}},
+			QEMU:          QEMU{Machine: "virt", CPU: "cortex-a72", Since: 7},
 		},
 	}
 }
@@ -131,7 +197,7 @@ func Lookup(name string) (Board, bool) {
 }
 
 // IsPi reports whether the board's firmware is Raspberry Pi's.
-func (b Board) IsPi() bool { return len(b.Files) > 0 }
+func (b Board) IsPi() bool { return b.Filter != "" }
 
 // Packages returns what a root file system for the boards needs to boot and to
 // stay bootable through kernel upgrades, sorted.

@@ -1,6 +1,7 @@
 package firmware
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -61,7 +62,11 @@ func TestBootPartition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := BootPartition(r, Options{Boards: boards(t, "rpi3", "zero2w"), Kernel: version, Initramfs: tree.Bytes([]byte("initramfs"))})
+	both := boards(t, "rpi3", "zero2w")
+	if err := errors.Join(r.MkdirAll("/etc/default", 0o755), r.WriteFile(customFile, []byte(Custom(both)), 0o644), IncludeOwn(r)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := BootPartition(r, Options{Boards: both, Kernel: version, Initramfs: tree.Bytes([]byte("initramfs"))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +103,7 @@ initramfs initrd.img-6.12.107+deb13-arm64
 [pi02]
 device_tree=bcm2837-rpi-zero-2-w.dtb
 [all]
+include picube.txt
 `,
 	}
 	if diff := cmp.Diff(want, content); diff != "" {
@@ -167,7 +173,7 @@ func TestBoards(t *testing.T) {
 			t.Errorf("%s: a Pi has firmware, device trees and a filter, another board none of them", b.Name)
 		}
 	}
-	if diff := cmp.Diff([]string{"cm4", "rpi3", "rpi4", "virt", "zero2w"}, slices.Sorted(maps.Keys(seen))); diff != "" {
+	if diff := cmp.Diff([]string{"cm4", "rpi2", "rpi3", "rpi4", "rpi5", "virt", "zero2w"}, slices.Sorted(maps.Keys(seen))); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -3,6 +3,7 @@ package firmware
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -135,7 +136,11 @@ func BootPartition(root *tree.Tree, o Options) (*tree.Tree, error) {
 			return nil, err
 		}
 	}
-	config := Config(o.Boards, kernel, initrd, Custom(o.Boards))
+	custom, err := root.ReadFile(customFile) // written by the layers
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	config := Config(o.Boards, kernel, initrd, string(custom))
 	if err := t.WriteFile("/config.txt", []byte(config), 0o644); err != nil {
 		return nil, err
 	}
@@ -219,6 +224,22 @@ func Custom(boards []Board) string {
 		return ""
 	}
 	return b.String() + "[all]\n"
+}
+
+// OwnConfig is the file of the boot partition with a node's own lines for
+// config.txt, which itself is the same for all boards of a root.
+const OwnConfig = "picube.txt"
+
+// IncludeOwn lets config.txt include a node's own lines. A node without the
+// file is none the worse: the firmware passes over it.
+func IncludeOwn(root *tree.Tree) error {
+	text, err := root.ReadFile(customFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(
+		root.MkdirAll(path.Dir(customFile), 0o755),
+		root.WriteFile(customFile, append(text, "include "+OwnConfig+"\n"...), 0o644))
 }
 
 // Config returns config.txt with the settings that the hook writes, in its

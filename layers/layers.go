@@ -10,6 +10,8 @@ import (
 	"github.com/picube/picube-build/layers/clock"
 	"github.com/picube/picube-build/layers/cluster"
 	"github.com/picube/picube-build/layers/configure"
+	"github.com/picube/picube-build/layers/display"
+	"github.com/picube/picube-build/layers/fan"
 	"github.com/picube/picube-build/layers/grow"
 	"github.com/picube/picube-build/layers/identity"
 	"github.com/picube/picube-build/layers/kubernetes"
@@ -26,7 +28,7 @@ type Options struct {
 }
 
 // Blocks are the blueprint's blocks that have a layer.
-func Blocks() []string { return []string{"kubernetes"} }
+func Blocks() []string { return []string{"kubernetes", "display", "fan"} }
 
 // All returns the layers in the order in which they are applied.
 func All(o Options) []builder.Layer {
@@ -42,6 +44,8 @@ func All(o Options) []builder.Layer {
 		ssh.Layer{},
 		apt.Layer{},
 		status.Layer{},
+		display.Layer{},
+		fan.Layer{},
 		o.Kubernetes,
 		cluster.Layer{},
 	}

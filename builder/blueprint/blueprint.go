@@ -35,6 +35,7 @@ type Cube struct {
 	Kubernetes *Kubernetes `json:",omitempty"`
 	Displays   []Display   `json:",omitempty"`
 	Fans       []Fan       `json:",omitempty"`
+	Status     *Status     `json:",omitempty"`
 	Time       Time
 
 	Range hcl.Range `json:"-"` // of the block's header
@@ -109,7 +110,7 @@ type Network struct {
 type WiFi struct {
 	SSID     []byte // 1 to 32 bytes
 	PSK      Secret // 8 to 63 characters or 64 hex digits; empty: open
-	Security string // "auto" (WPA2 or WPA3), "wpa2", "wpa3" or "open"
+	Security string // "auto" (WPA2, where WPA3 is spoken too), "wpa2", "wpa3" or "open"
 	Country  string // ISO 3166-1 alpha-2
 	Hidden   bool
 	Priority int
@@ -134,13 +135,29 @@ type Kubernetes struct {
 
 // Display is an LCD or the console as the cube's face.
 type Display struct {
-	Kind    string // "hd44780" or "console"
-	On      []string
-	Address uint8
-	Bus     int
-	Columns int
-	Rows    int
-	Range   hcl.Range `json:"-"`
+	Kind      string // "hd44780" or "console"
+	On        []string
+	Address   uint8
+	Bus       int
+	Columns   int
+	Rows      int
+	Seconds   float64   // each screen is shown
+	Backlight string    `json:",omitempty"` // "on", "off" or the hours it is on: "07:00-22:00"
+	Farewell  string    `json:",omitempty"` // empty: the usual words
+	Pages     []Page    `json:",omitempty"` // none: the usual ones
+	Glyphs    []Glyph   `json:",omitempty"`
+	Range     hcl.Range `json:"-"`
+}
+
+// Page is what a display shows at one time; its lines are templates.
+type Page struct {
+	Lines []string
+}
+
+// Glyph is a character of the user's own: eight rows of five dots, # or a dot.
+type Glyph struct {
+	Name string
+	Rows []string
 }
 
 // Fan is how a node is cooled.
@@ -153,6 +170,7 @@ type Fan struct {
 	Full    float64   // °C, pwm: full speed from here
 	MinDuty float64   // pwm: the slowest speed that still turns the fan, 0 to 1
 	Tach    int       // pin of the tachometer; -1: none
+	Sensor  string    `json:",omitempty"` // "soc", or "cube": the hottest of its nodes
 	Range   hcl.Range `json:"-"`
 }
 
@@ -162,9 +180,25 @@ type Time struct {
 	Servers []string
 }
 
+// Status is the page that tells how a node is, and its metrics.
+type Status struct {
+	Port int
+}
+
 // Board is what the language must know of a board.
 type Board struct {
-	Name string // "rpi3"
-	Arch string // Debian's name: arm64, armhf
-	WiFi bool   // has a radio
+	Name      string // "rpi3"
+	Arch      string // Debian's name: arm64, armhf
+	WiFi      bool   // has a radio
+	// NotOnDebian says why a card with Debian's own kernel would not start it;
+	// empty: it would.
+	NotOnDebian string
+	FanHeader bool   // has a fan's plug that the firmware drives
+	Pins      int    // GPIO lines on its header, counted from 0
+	// Taken are the pins of the header that are never free, and by what.
+	Taken map[int]string
+	// PWM are the channels of the pins that have one.
+	PWM map[int]int
+	// I2C are the pins of each bus on the header.
+	I2C map[int][2]int
 }

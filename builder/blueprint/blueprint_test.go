@@ -23,12 +23,23 @@ var secrets = []string{"hunter22", "$6$salt$digest"}
 
 func testOptions() Options {
 	return Options{
-		Boards: []Board{{"rpi3", "arm64", true}, {"rpi4", "arm64", true}, {"virt", "arm64", false}},
+		Boards: []Board{pi("rpi3"), pi("rpi4"), pi("rpi5"), {Name: "virt", Arch: "arm64", Pins: 8}},
 		Layers: layerBlocks,
 		Env:    map[string]string{"PICUBE_VAR_count": "3", "PICUBE_VAR_wifi_psk": "overridden", "PICUBE_VAR_psk": "hunter22"},
 		SSHKeys: func() ([]string, error) {
 			return []string{testKey}, nil
 		},
+		CheckLine: func(line string, glyphs []string) (int, string) {
+			return strings.Index(line, "{{.Bad}}"), map[bool]string{true: "there is no .Bad"}[strings.Contains(line, "{{.Bad}}")]
+		},
+	}
+}
+
+func pi(name string) Board {
+	return Board{
+		Name: name, Arch: "arm64", WiFi: true, Pins: 28, FanHeader: name == "rpi5",
+		Taken: map[int]string{14: "the serial console", 15: "the serial console"},
+		PWM:   map[int]int{12: 0, 13: 1, 18: 0, 19: 1}, I2C: map[int][2]int{0: {0, 1}, 1: {2, 3}},
 	}
 }
 

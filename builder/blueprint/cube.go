@@ -36,6 +36,7 @@ var cubeBlocks = []hcl.BlockHeaderSchema{
 	{Type: "display", LabelNames: []string{"kind"}},
 	{Type: "fan", LabelNames: []string{"kind"}},
 	{Type: "time"},
+	{Type: "status"},
 }
 
 // readCube reads the block in the file's place-th position, from 0.
@@ -83,7 +84,11 @@ func (p *parser) readCube(b *hcl.Block, place int) *Cube {
 	if s.layerExists("fan") {
 		c.Fans = s.fans(c.Nodes)
 	}
+	if s.layerExists("status") {
+		c.Status = s.status()
+	}
 	if len(c.Nodes) == count {
+		s.checkSensors(c)
 		s.checkPins(c)
 	}
 	return c
@@ -361,6 +366,7 @@ func (p *parser) checkCubes(cubes []*Cube) {
 	p.checkNodeNames(cubes)
 	p.checkAddresses(cubes)
 	p.checkClusters(cubes)
+	p.checkBoards(cubes)
 }
 
 func (p *parser) checkCubeNames(cubes []*Cube) {

@@ -16,14 +16,6 @@ import (
 var (
 	pskHex     = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 	serverName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9.:-]{0,251}[a-zA-Z0-9])?$`)
-	// The modules that exist, columns by rows.
-	geometries = []string{"16x1", "16x2", "20x2", "20x4", "40x2"}
-)
-
-// Pins of the header are called by their GPIO numbers, 0 to 27.
-const (
-	lastPin = 27
-	noPin   = -1
 )
 
 func (s *section) time(t *Time) {
@@ -45,6 +37,19 @@ func (s *section) time(t *Time) {
 			return ""
 		})
 	}
+}
+
+// defaultPort is where the status page is.
+const defaultPort = 8080
+
+func (s *section) status() *Status {
+	b := s.one("status")
+	if b == nil {
+		return nil
+	}
+	st := &Status{Port: defaultPort}
+	s.section(b, s.ctx, []string{"port"}).integer("port", &st.Port, 1, 65535)
+	return st
 }
 
 func (s *section) wifis(nodes []*Node) []WiFi {
@@ -127,6 +132,13 @@ func (s *section) psk(w *WiFi) {
 		return
 	}
 	psk := string(w.PSK)
+	if w.Security == "wpa3" {
+		s.add(&hcl.Diagnostic{
+			Severity: hcl.DiagWarning, Summary: "Passphrase in clear", Subject: s.at("security").Ptr(),
+			Detail: "WPA3 works with the passphrase alone, not with its hash, so it will lie in clear on the card, readable for root. " +
+				`Where the network speaks WPA2 too, security = "auto" needs the hash only.`,
+		})
+	}
 	if pskHex.MatchString(psk) && w.Security != "wpa3" {
 		return
 	}
@@ -150,143 +162,4 @@ func checkCountry(code string) string {
 		hint = fmt.Sprintf(" Did you mean %q?", region)
 	}
 	return fmt.Sprintf("%q isn't the two-letter code of a country (ISO 3166-1), like \"DE\" or \"US\".%s", code, hint)
-}
-
-func (s *section) displays(nodes []*Node) []Display {
-	var list []Display
-	for _, b := range s.blocks.OfType("display") {
-		d := Display{Kind: b.Labels[0], Range: b.DefRange}
-		switch d.Kind {
-		case "hd44780":
-			s := s.section(b, s.ctx, []string{"on", "address", "bus", "columns", "rows"})
-			address := 0x27
-			d.Bus, d.Columns, d.Rows = 1, 16, 2
-			// The 7-bit addresses that I2C doesn't reserve.
-			if s.integer("address", &address, 0x03, 0x77) || !s.has("address") {
-				d.Address = uint8(address)
-			}
-			s.integer("bus", &d.Bus, 0, 22)
-			s.integer("columns", &d.Columns, 1, 40)
-			s.integer("rows", &d.Rows, 1, 4)
-			if g := fmt.Sprintf("%dx%d", d.Columns, d.Rows); !slices.Contains(geometries, g) {
-				s.errorf(s.at("columns"), "Unknown display size", "There is no display of %d columns and %d rows. Choose from: %s.", d.Columns, d.Rows, strings.Join(geometries, ", "))
-			}
-			d.On = s.nodesOf(nodes, firstOf(nodes))
-		case "console":
-			d.On = s.section(b, s.ctx, []string{"on"}).nodesOf(nodes, names(nodes))
-		default:
-			kinds := []string{"hd44780", "console"}
-			s.errorf(b.LabelRanges[0], "Unknown display", "There is no display %q.%s Choose from: %s.", d.Kind, didYouMean(d.Kind, kinds), strings.Join(kinds, ", "))
-		}
-		list = append(list, d)
-	}
-	return list
-}
-
-func firstOf(nodes []*Node) []string {
-	if len(nodes) == 0 {
-		return nil
-	}
-	return []string{nodes[0].Name}
-}
-
-func (s *section) fans(nodes []*Node) []Fan {
-	var list []Fan
-	for _, b := range s.blocks.OfType("fan") {
-		f := Fan{Kind: b.Labels[0], Pin: noPin, Tach: noPin, Range: b.DefRange}
-		switch f.Kind {
-		case "gpio":
-			s := s.section(b, s.ctx, []string{"on", "pin", "start", "stop", "tach"})
-			f.Pin, f.Start, f.Stop = 18, 60, 50
-			s.pins(&f)
-			s.temperatures("stop", &f.Stop, "start", &f.Start)
-			f.On = s.nodesOf(nodes, firstOf(nodes))
-		case "pwm":
-			s := s.section(b, s.ctx, []string{"on", "pin", "start", "stop", "full", "min_duty", "tach"})
-			f.Pin, f.Start, f.Stop, f.Full, f.MinDuty = 18, 55, 50, 70, 0.3
-			s.pins(&f)
-			s.temperatures("stop", &f.Stop, "start", &f.Start)
-			s.temperatures("start", &f.Start, "full", &f.Full)
-			s.number("min_duty", &f.MinDuty, 0, 1)
-			f.On = s.nodesOf(nodes, firstOf(nodes))
-		case "firmware":
-			s := s.section(b, s.ctx, []string{"on", "start", "full"})
-			f.Start, f.Full = 50, 70
-			s.temperatures("start", &f.Start, "full", &f.Full)
-			f.On = s.nodesOf(nodes, names(nodes))
-		case "always":
-			f.On = s.section(b, s.ctx, []string{"on"}).nodesOf(nodes, names(nodes))
-		default:
-			kinds := []string{"gpio", "pwm", "firmware", "always"}
-			s.errorf(b.LabelRanges[0], "Unknown fan", "There is no fan %q.%s Choose from: %s.", f.Kind, didYouMean(f.Kind, kinds), strings.Join(kinds, ", "))
-		}
-		list = append(list, f)
-	}
-	return list
-}
-
-func (s *section) pins(f *Fan) {
-	if !s.integer("pin", &f.Pin, 0, lastPin) && s.has("pin") {
-		f.Pin = noPin
-	}
-	s.integer("tach", &f.Tach, 0, lastPin)
-}
-
-// temperatures reads a pair of which the first must be the lower one.
-func (s *section) temperatures(low string, lowDst *float64, high string, highDst *float64) {
-	given := s.number(low, lowDst, 0, 100)
-	given = s.number(high, highDst, 0, 100) || given
-	if given && *lowDst >= *highDst {
-		s.errorf(s.at(high), "Temperatures reversed", "%q (%g °C) must be below %q (%g °C).", low, *lowDst, high, *highDst)
-	}
-}
-
-// checkPins finds pins of a node's header that two things want.
-func (s *section) checkPins(c *Cube) {
-	type pin struct {
-		node   string
-		number int
-	}
-	taken := map[pin]string{}
-	for _, n := range c.Nodes {
-		taken[pin{n.Name, 14}], taken[pin{n.Name, 15}] = "the serial console", "the serial console"
-	}
-	reported := map[hcl.Range]bool{}
-	take := func(on []string, number int, by string, at hcl.Range) {
-		for _, node := range on {
-			if number == noPin || reported[at] {
-				continue
-			}
-			if owner, ok := taken[pin{node, number}]; ok && owner != by {
-				s.errorf(at, "Pin used twice", "On %q, GPIO %d is used by %s already, so %s can't have it.", node, number, owner, by)
-				reported[at] = true
-			}
-			taken[pin{node, number}] = by
-		}
-	}
-	for _, d := range c.Displays {
-		if d.Kind == "hd44780" && d.Bus <= 1 {
-			by := fmt.Sprintf("I2C bus %d", d.Bus)
-			take(d.On, d.Bus*2, by, d.Range)
-			take(d.On, d.Bus*2+1, by, d.Range)
-		}
-	}
-	for i, f := range c.Fans {
-		take(f.On, f.Pin, fmt.Sprintf("fan %d", i+1), f.Range)
-		take(f.On, f.Tach, fmt.Sprintf("the tachometer of fan %d", i+1), f.Range)
-	}
-	lcds := map[string]hcl.Range{}
-	for _, d := range c.Displays {
-		for _, node := range d.On {
-			k := fmt.Sprintf("%s %d %d", node, d.Bus, d.Address)
-			if d.Address == 0 {
-				continue // not on the bus, or wrong and reported
-			}
-			if first, ok := lcds[k]; ok {
-				s.errorf(d.Range, "Address used twice", "On %q, the display at %s has the I2C address 0x%02x already.", node, first, d.Address)
-				continue
-			}
-			lcds[k] = d.Range
-		}
-	}
 }

@@ -19,7 +19,7 @@ const maxSource = 1 << 20
 // Options is what a blueprint is read with.
 type Options struct {
 	Boards   []Board           // known boards; the first one is the default
-	Layers   []string          // layers that exist: "wifi", "kubernetes", "display", "fan", "time"
+	Layers   []string          // layers that exist: "wifi", "kubernetes", "display", "fan", "time", "status"
 	Vars     map[string]string // -var name=value
 	VarFiles []VarFile         // -var-file, later ones win
 	Env      map[string]string // the environment: PICUBE_VAR_* and env()
@@ -29,6 +29,10 @@ type Options struct {
 	SSHKeys func() ([]string, error)
 	// Open opens a file for file() by a path of the host. Nil: os.Open.
 	Open func(path string) (fs.File, error)
+	// CheckLine looks for mistakes in a line of a display's page that may use
+	// these glyphs: what is wrong, "" for nothing, and at which byte. Nil: any
+	// line will do.
+	CheckLine func(line string, glyphs []string) (offset int, why string)
 }
 
 // VarFile is a file of `name = value` lines.
@@ -38,7 +42,7 @@ type VarFile struct {
 }
 
 // Blocks that need a layer, by the layer's name.
-var layerBlocks = []string{"wifi", "kubernetes", "display", "fan", "time"}
+var layerBlocks = []string{"wifi", "kubernetes", "display", "fan", "time", "status"}
 
 // Parse reads a blueprint and reports all mistakes at once. The Blueprint is
 // nil if one of the diagnostics is an error.

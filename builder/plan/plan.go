@@ -240,12 +240,32 @@ func rootKey(c *blueprint.Cube, n *Node, arch string) [sha256.Size]byte {
 		kubernetes.ControlPlane = nil // the role says it
 	}
 	k, err := json.Marshal([]any{
-		arch, n.Role, c.Base, users, hashes, packagesOf(c, n.Spec), c.Debconf, c.Time, kubernetes,
+		arch, n.Role, c.Base, users, hashes, packagesOf(c, n.Spec), c.Debconf, c.Time, kubernetes, features(c),
 	})
 	if err != nil {
 		panic(err) // strings and slices always marshal
 	}
 	return sha256.Sum256(k)
+}
+
+// features are what of a cube's hardware asks for something on its roots:
+// programs, units. How they are set is each node's own.
+func features(c *blueprint.Cube) []string {
+	var list []string
+	if len(c.WiFi) > 0 {
+		list = append(list, "wifi")
+	}
+	for _, d := range c.Displays {
+		list = append(list, "display "+d.Kind)
+	}
+	for _, f := range c.Fans {
+		list = append(list, "fan "+f.Kind)
+	}
+	if c.Status != nil {
+		list = append(list, "status")
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 func packagesOf(c *blueprint.Cube, n *blueprint.Node) []string {

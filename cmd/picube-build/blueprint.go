@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/layers"
+	"github.com/picube/picube-build/layers/display/displayd"
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
 )
@@ -98,7 +99,7 @@ func (c *cli) parse(path string, v variableFlags) (*blueprint.Blueprint, map[str
 		return nil, nil, nil, usageError{err}
 	}
 	files := map[string]*hcl.File{path: {Bytes: src}}
-	o := blueprint.Options{Boards: boards(), Layers: layers.Blocks(), Vars: map[string]string{}, Env: c.env, SSHKeys: c.sshKeys}
+	o := blueprint.Options{Boards: boards(), Layers: layers.Blocks(), Vars: map[string]string{}, Env: c.env, SSHKeys: c.sshKeys, CheckLine: checkLine}
 	for _, kv := range v.vars {
 		name, value, ok := strings.Cut(kv, "=")
 		if !ok {
@@ -116,6 +117,15 @@ func (c *cli) parse(path string, v variableFlags) (*blueprint.Blueprint, map[str
 	}
 	bp, diags := blueprint.Parse(path, src, o)
 	return bp, files, diags, nil
+}
+
+// checkLine finds mistakes in a line of a display's page.
+func checkLine(line string, glyphs []string) (int, string) {
+	var wrong *displayd.TemplateError
+	if errors.As(displayd.CheckLine(line, glyphs), &wrong) {
+		return wrong.Offset, wrong.Reason
+	}
+	return 0, ""
 }
 
 func readBounded(path string) (_ []byte, err error) {

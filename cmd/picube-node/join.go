@@ -37,7 +37,7 @@ func join(ctx context.Context) error {
 	if err := engine.Masquerade(); err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
+	log := logger()
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", kubeadmd.ProxyPort))
 	if err != nil {
 		return err
@@ -53,6 +53,9 @@ func join(ctx context.Context) error {
 			if text != said {
 				said = text
 				log.Info(text)
+				if err := statusd.SetCluster(text); err != nil {
+					log.Warn("cannot tell the display", "error", err)
+				}
 			}
 		},
 		Pause: pause,

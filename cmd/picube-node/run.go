@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,7 +24,14 @@ const usage = `usage: picube-node COMMAND
   identity          apply picube/node.yaml of the boot partition
   grow              let the root file system fill the card
   configure         configure the packages that the build left over
-  join              enter the node's cluster and stay in it`
+  join              enter the node's cluster and stay in it
+  display           show how the node is on its displays
+  farewell          let the displays say that the power may be cut
+  fan               cool the node
+  fan full          let the fans run as fast as they can
+  clock             set a clock that cannot be right
+  clock save        remember the time over a power cut
+  serve             the status page and metrics`
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
@@ -30,7 +39,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "status":
-		return status(args[1:])
+		return status(ctx, args[1:])
 	case "identity":
 		return applyIdentity()
 	case "grow":
@@ -42,6 +51,12 @@ func run(ctx context.Context, args []string) error {
 		return statusd.SetStage("configured")
 	case "join":
 		return join(ctx)
+	case "display":
+		return display(ctx)
+	case "farewell":
+		return farewell()
+	case "fan":
+		return fan(ctx, args[1:])
 	case "help", "-h", "--help":
 		fmt.Println(usage)
 		return nil
@@ -83,7 +98,7 @@ func publish(n *nodeconf.Node) error {
 	if err := os.MkdirAll(filepath.Dir(published), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(published, data, 0o644)
+	return errors.Join(os.WriteFile(published, data, 0o644), markLayers(n))
 }
 
 func loadPublished() (*nodeconf.Node, error) {
@@ -105,12 +120,12 @@ func grow() error {
 	return statusd.SetStage("grown")
 }
 
-func status(args []string) error {
+func status(ctx context.Context, args []string) error {
 	n, err := loadPublished()
 	if err != nil {
 		return err
 	}
-	s := statusd.Collect(os.DirFS("/"), n)
+	s := (&statusd.Live{Node: n, Now: time.Now}).Status(ctx)
 	if len(args) > 0 && args[0] == "--json" {
 		return json.NewEncoder(os.Stdout).Encode(s)
 	}

@@ -94,8 +94,12 @@ type Daemon struct {
 // Run shows the node until ctx ends, whatever happens to the display.
 func (d *Daemon) Run(ctx context.Context) error {
 	s, err := newShow(d.Display)
-	if err != nil {
-		return err
+	if err != nil { // node.yaml was changed by hand
+		d.Log.Warn("cannot use the display's pages, showing the usual ones", "error", err)
+		d.Display.Pages = nil
+		if s, err = newShow(d.Display); err != nil {
+			return err
+		}
 	}
 	wait, said := firstWait, ""
 	for ctx.Err() == nil {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,19 +16,39 @@ import (
 	"github.com/picube/picube-build/layers/nodeconf"
 )
 
-// Live returns everything about the node that it runs on. What cannot be had
-// is left out.
-func Live(ctx context.Context, n *nodeconf.Node) Status {
-	s := Collect(os.DirFS("/"), n)
+// Live tells everything about the node that it runs on.
+type Live struct {
+	Node *nodeconf.Node
+	Now  func() time.Time
+
+	mu     sync.Mutex
+	failed []string // units, asked for rarely: it takes a process
+	asked  time.Time
+}
+
+// askEvery is how old the list of failed units may be.
+const askEvery = time.Minute
+
+// Status collects the state; what cannot be had is left out.
+func (l *Live) Status(ctx context.Context) Status {
+	s := Collect(os.DirFS("/"), l.Node)
 	s.Addresses = addresses()
 	s.Disk = disk("/")
-	if w, ok := wifi("/run/wpa_supplicant/wlan0"); ok {
+	if w, ok := wifi(supplicant); ok {
 		s.WiFi = &w
 	}
-	s.FailedUnits = failedUnits(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := l.Now(); l.asked.IsZero() || now.Sub(l.asked) > askEvery {
+		l.failed, l.asked = failedUnits(ctx), now
+	}
+	s.FailedUnits = l.failed
 	s.FindProblems()
 	return s
 }
+
+// supplicant is wpa_supplicant's control interface of the radio.
+const supplicant = "/run/wpa_supplicant/wlan0"
 
 // addresses are the node's own, but those that only work on one wire.
 func addresses() []string {
@@ -74,7 +95,7 @@ func wifi(socket string) (WiFi, bool) {
 	if _, err := os.Stat(socket); err != nil {
 		return WiFi{}, false
 	}
-	dir, err := os.MkdirTemp("", "picube-wifi-")
+	dir, err := os.MkdirTemp("/run/picube", "wifi-")
 	if err != nil {
 		return WiFi{}, false
 	}

@@ -40,6 +40,16 @@ cube "picube" {
     address = 0x3F
     columns = 20
     rows    = 4
+
+    seconds   = 5.5
+    backlight = "07:00-22:00"
+    farewell  = "Gute Nacht"
+    glyph "heart" {
+      rows = [".....", ".#.#.", "#####", "#####", ".###.", "..#..", ".....", "....."]
+    }
+    page {
+      lines = ["{{.Host}} {{glyph \"heart\"}}", "{{.Address}}"]
+    }
   }
   display "console" {}
   fan "gpio" {
@@ -47,17 +57,21 @@ cube "picube" {
     start = 60.5
     stop  = 50
     tach  = 24
+
+    sensor = "cube"
   }
   fan "pwm" {
     on       = ["rpi2"]
     full     = 75
     min_duty = 0.25
   }
-  fan "firmware" { on = ["rpi4"] }
-  fan "always" { on = ["rpi5"] }
+  fan "firmware" { on = ["rpi5"] }
+  fan "always" { on = ["rpi4"] }
   time {
     zone    = "Europe/Berlin"
     servers = ["ntp.example.org", "192.168.1.1"]
   }
+  status {}
   node "rpi4" { board = "rpi4" }
+  node "rpi5" { board = "rpi5" }
 }

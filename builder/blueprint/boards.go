@@ -1,0 +1,26 @@
+package blueprint
+
+import "slices"
+
+// checkBoards says what boards can't do that the blueprint asks of them.
+func (p *parser) checkBoards(cubes []*Cube) {
+	for _, c := range cubes {
+		for _, n := range c.Nodes {
+			board, ok := p.boardByName(n.Board)
+			if !ok {
+				continue // said before
+			}
+			if c.Base.Kind == BaseDebian && board.NotOnDebian != "" {
+				p.errorf(n.Range, "Board can't start on this base", "The node %q is a %s: %s", n.Name, n.Board, board.NotOnDebian)
+			}
+			// etcd runs on 64-bit machines only (etcd.io/docs, "Supported platforms").
+			if c.Kubernetes != nil && slices.Contains(c.Kubernetes.ControlPlane, n.Name) && board.Arch == "armhf" {
+				p.errorf(n.Range, "Board can't be a control plane",
+					"The node %q is a %s, whose 32-bit system can't run etcd. It can be a worker: name a 64-bit node in \"control_plane\".", n.Name, n.Board)
+			}
+			if n.Range == c.Range && (c.Base.Kind == BaseDebian && board.NotOnDebian != "") {
+				break // the others are the same board
+			}
+		}
+	}
+}
