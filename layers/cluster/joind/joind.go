@@ -1,7 +1,7 @@
 // Package joind brings a node into its cluster and keeps it there. It knows
 // no engine: what kubeadm or another one does is behind Engine.
 //
-//	look ── a control plane answers? ── yes ──> join
+//	look ── a control plane answers? ── yes ──> join, or work
 //	     └─ no ─ am I the one who may begin? ── yes ──> begin
 //	                                         └─ no ──> look again
 //
@@ -33,12 +33,20 @@ type Engine interface {
 
 // Cluster is the cluster as a node sees it from outside.
 type Cluster interface {
-	// Answers reports how many of the other control-plane nodes answer, and
-	// whether one of them serves the cluster.
-	Answers(ctx context.Context) (reachable int, serves bool)
+	// Look asks the other control-plane nodes.
+	Look(ctx context.Context) Sight
 	// Follow brings the node's routes to the cluster's present state and
 	// returns what the node is in it.
 	Follow(ctx context.Context) (View, error)
+}
+
+// Sight is what a node that is no member yet sees on the wire.
+type Sight struct {
+	Reachable int  // control-plane nodes that answer at all, the node itself left out
+	Serves    bool // one of them serves the cluster
+	// Stranger is the address of a control plane that has the place of one of
+	// ours and belongs to another cluster; empty: there is none.
+	Stranger string
 }
 
 // View is what the node knows of its cluster.
@@ -104,24 +112,37 @@ func (j *Joiner) until(ctx context.Context, step func(context.Context) error) er
 
 // enter makes the node a member.
 func (j *Joiner) enter(ctx context.Context) error {
-	if !j.Engine.IsControlPlane() {
-		j.Say("joining as a worker")
+	if j.Engine.IsMember() {
+		if j.Engine.IsControlPlane() {
+			return nil
+		}
 		return j.Engine.Work(ctx)
 	}
-	if j.Engine.IsMember() {
-		return nil
+	others := j.ControlPlanes
+	if j.Engine.IsControlPlane() {
+		others--
 	}
 	for {
-		reachable, serves := j.Cluster.Answers(ctx)
+		sight := j.Cluster.Look(ctx)
 		switch {
-		case serves:
+		case sight.Serves && !j.Engine.IsControlPlane():
+			j.Say("joining as a worker")
+			return j.Engine.Work(ctx)
+		case sight.Serves:
 			j.Say("joining the control plane")
 			return j.Engine.Join(ctx)
-		case j.Engine.MayBegin() && j.seesMajority(reachable):
+		case j.Engine.MayBegin() && j.seesMajority(sight.Reachable):
 			j.Say("beginning a cluster")
 			return j.Engine.Begin(ctx)
 		}
-		j.Say(fmt.Sprintf("looking for the cluster: %d of %d other control-plane nodes answer", reachable, j.ControlPlanes-1))
+		text := fmt.Sprintf("looking for the cluster: %d of %d other control-plane nodes answer", sight.Reachable, others)
+		if !j.Engine.IsControlPlane() {
+			text = fmt.Sprintf("looking for the cluster: %d of %d control-plane nodes are on the wire", sight.Reachable, others)
+		}
+		if sight.Stranger != "" {
+			text = fmt.Sprintf("refused: %s is the control plane of another cluster", sight.Stranger)
+		}
+		j.Say(text)
 		if err := j.Pause(ctx, retry); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -15,6 +16,7 @@ type fake struct {
 	fails                       int // steps that fail before one succeeds
 	reachable                   []int
 	serves                      []bool
+	stranger                    string
 	views                       []View
 
 	did    []string
@@ -40,13 +42,13 @@ func (f *fake) Begin(context.Context) error { return f.step("begin") }
 func (f *fake) Join(context.Context) error  { return f.step("join") }
 func (f *fake) Work(context.Context) error  { return f.step("work") }
 
-func (f *fake) Answers(context.Context) (int, bool) {
+func (f *fake) Look(context.Context) Sight {
 	n, s := f.reachable[0], f.serves[0]
 	if len(f.reachable) > 1 {
 		f.reachable, f.serves = f.reachable[1:], f.serves[1:]
 	}
 	f.did = append(f.did, "look")
-	return n, s
+	return Sight{Reachable: n, Serves: s, Stranger: f.stranger}
 }
 
 func (f *fake) Follow(context.Context) (View, error) {
@@ -66,7 +68,9 @@ func TestRun(t *testing.T) {
 		of   int
 		want []string
 	}{
-		"worker":               {fake{fails: 1}, 1, []string{"work failed", "work"}},
+		"worker":               {fake{fails: 1, reachable: []int{0, 1}, serves: []bool{false, true}}, 1, []string{"look", "look", "work failed", "look", "work"}},
+		"worker comes back":    {fake{member: true}, 1, []string{"work"}},
+		"among strangers":      {fake{reachable: []int{1, 1}, serves: []bool{false, true}, stranger: "10.42.1.1"}, 1, []string{"look", "say refused: 10.42.1.1 is the control plane of another cluster", "look", "work"}},
 		"only control plane":   {fake{controlPlane: true, first: true, reachable: []int{0}, serves: no}, 1, []string{"look", "begin"}},
 		"first alone of three": {fake{controlPlane: true, first: true, reachable: []int{0, 0, 1}, serves: []bool{false, false, false}}, 3, []string{"look", "look", "look", "begin"}},
 		"first comes back":     {fake{controlPlane: true, first: true, reachable: []int{2}, serves: yes}, 3, []string{"look", "join"}},
@@ -85,7 +89,11 @@ func TestRun(t *testing.T) {
 			j := Joiner{
 				Engine: &f, Cluster: &f, ControlPlanes: test.of, Log: slog.New(slog.DiscardHandler),
 				Stage: func(s string) error { stages = append(stages, s); return nil },
-				Say:   func(string) {},
+				Say: func(text string) {
+					if strings.Contains(text, "another cluster") {
+						f.did = append(f.did, "say "+text)
+					}
+				},
 				Pause: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
 			}
 			if err := j.Run(ctx); !errors.Is(err, context.Canceled) {

@@ -228,12 +228,14 @@ func (c Config) Kubeadm(n *nodeconf.Node, join bool) ([]byte, error) {
 		},
 		document{
 			"apiVersion": version, "kind": "ClusterConfiguration",
-			"clusterName":          n.Cluster,
-			"kubernetesVersion":    c.Version,
-			"controlPlaneEndpoint": endpoint(),
-			"encryptionAlgorithm":  "ECDSA-P256",
-			"networking":           document{"podSubnet": c.PodSubnet, "serviceSubnet": c.ServiceSubnet, "dnsDomain": "cluster.local"},
-			"apiServer":            document{"certSANs": c.names(), "extraArgs": args(apiServer(), c.APIServerArgs)},
+			"clusterName": n.Cluster,
+			// Nobody looks after a cube once a year.
+			"certificateValidityPeriod": "87600h",
+			"kubernetesVersion":         c.Version,
+			"controlPlaneEndpoint":      endpoint(),
+			"encryptionAlgorithm":       "ECDSA-P256",
+			"networking":                document{"podSubnet": c.PodSubnet, "serviceSubnet": c.ServiceSubnet, "dnsDomain": "cluster.local"},
+			"apiServer":                 document{"certSANs": c.names(), "extraArgs": args(apiServer(), c.APIServerArgs)},
 			"controllerManager": document{"extraArgs": args(c.election(), map[string]string{
 				"allocate-node-cidrs": "true", "node-cidr-mask-size": "24",
 			})},

@@ -122,9 +122,7 @@ func (e *Engine) nameServer(ctx context.Context) error {
 }
 
 // Work makes the node a worker. Its certificate came with the card, so there
-// is nobody to ask. The kubelet starts when an API answers: until then it
-// would do nothing, at a price that a board without a task does not notice and
-// five emulated ones on the same host do.
+// is nobody to ask: the kubelet registers as soon as an API answers.
 func (e *Engine) Work(ctx context.Context) error {
 	address, err := nodeAddress(e.Node)
 	if err != nil {
@@ -157,9 +155,6 @@ func (e *Engine) Work(ctx context.Context) error {
 		e.write(kubeletDefault, []byte("KUBELET_EXTRA_ARGS="+strings.Join(flags, " ")+"\n")),
 		e.write(kubeletConfig, text),
 	); err != nil {
-		return err
-	}
-	if err := e.Wait(ctx, "https://"+endpoint()+"/readyz"); err != nil {
 		return err
 	}
 	if err := e.systemctl(ctx, "start", "kubelet.service", "kube-proxy.service"); err != nil {

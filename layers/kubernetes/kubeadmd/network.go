@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -93,26 +94,34 @@ func (e *Engine) tlsConfig() (*tls.Config, error) {
 	return &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
 
-// Answers asks the other control-plane nodes: which of them are on the wire,
-// and whether one serves this cluster, known by its certificate.
-func (n *Network) Answers(ctx context.Context) (reachable int, serves bool) {
+// Look asks the other control-plane nodes: which of them are on the wire, and
+// whether one serves this cluster, known by its certificate.
+func (n *Network) Look(ctx context.Context) joind.Sight {
+	var sight joind.Sight
 	conf, err := n.Engine.tlsConfig()
 	if err != nil {
-		return 0, false
+		return sight
 	}
 	for _, m := range n.Engine.Config.ControlPlane {
 		if m.Name == n.Engine.Node.Hostname {
 			continue
 		}
 		if onWire(ctx, m.Address) {
-			reachable++
+			sight.Reachable++
 		}
-		client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
-		resp, err := get(ctx, client, fmt.Sprintf("https://%s:%d/readyz", m.Address, APIPort))
-		serves = serves || err == nil && resp != nil
+		client := &http.Client{Timeout: lookTimeout, Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
+		_, err := get(ctx, client, fmt.Sprintf("https://%s:%d/readyz", m.Address, APIPort))
+		sight.Serves = sight.Serves || err == nil
+		if errors.As(err, &x509.UnknownAuthorityError{}) {
+			sight.Stranger = m.Address
+		}
 	}
-	return reachable, serves
+	return sight
 }
+
+// lookTimeout is for one question to a control plane, which on a card may have
+// much to do.
+const lookTimeout = time.Minute
 
 // onWire reports whether something at the address answers at all: a refused
 // connection is an answer too.
