@@ -15,11 +15,11 @@ BENCH_TOOLS := hyperfine:hyperfine
 
 LINT := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 
-.PHONY: test tools vet lint cross unit long judge bench bench-tools
+.PHONY: test tools vet lint cross unit long judge cluster cluster-faults bench bench-tools
 
 # With CI=true the cards boot too, which takes the better part of an hour, and
 # dpkg itself installs what the builder does.
-test: tools vet lint cross unit $(if $(filter true,$(CI)),long judge)
+test: tools vet lint cross unit $(if $(filter true,$(CI)),long judge cluster)
 
 define install
 	@missing=(); for tool in $(1); do \
@@ -45,6 +45,7 @@ vet:
 	go vet ./...
 	go vet -tags long ./...
 	go vet -tags judge ./builder/judge
+	go vet -tags cluster ./cmd/picube-build
 
 lint:
 	$(LINT) run ./...
@@ -66,6 +67,15 @@ long:
 # minutes. Files get their owners only from root.
 judge:
 	go test -tags judge -timeout 60m -v -run TestLists $(if $(filter-out 0,$(shell id -u)),-exec 'sudo -E') ./builder/judge
+
+# Two cards become a Kubernetes cluster, which has to work: a quarter of an
+# hour, and once as long to compile it.
+cluster:
+	go test -tags cluster -timeout 80m -v -run 'TestCluster$$' ./cmd/picube-build
+
+# The same with what homes do to it, and with a control plane of three: hours.
+cluster-faults:
+	go test -tags cluster -timeout 8h -v -run 'TestCluster.+' ./cmd/picube-build
 
 bench-tools:
 	$(call install,$(BENCH_TOOLS))

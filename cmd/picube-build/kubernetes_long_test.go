@@ -214,7 +214,13 @@ func startCluster(t *testing.T, cards built, nodes int) (*emulator.Emulator, clu
 	e := newEmulator(t)
 	var all []*emulator.Node
 	for i := range nodes {
-		all = append(all, cards.start(t, e, fmt.Sprintf("rpi%d", i+1), i+1, func(c *emulator.Card) { c.Size, c.CPUs = 8<<30, 2 }))
+		n := cards.start(t, e, fmt.Sprintf("rpi%d", i+1), i+1, func(c *emulator.Card) { c.Size, c.CPUs = 8<<30, 2 })
+		if door, err := n.Forward("127.0.0.1:0", 22); err != nil {
+			t.Fatal(err)
+		} else {
+			t.Logf("%s: ssh -p %s -i %s/id_ed25519 pirate@127.0.0.1", n.Name(), door.String()[len("127.0.0.1:"):], cards.dir)
+		}
+		all = append(all, n)
 	}
 	for _, n := range all {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
