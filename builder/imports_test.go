@@ -14,6 +14,7 @@ const module = "github.com/picube/picube-build/"
 // whose package matches holds; both sides are anchored regular expressions.
 var importRules = []struct{ pkg, may string }{
 	{`cmd/picube-build`, `.*`},
+	{`tools/bench`, ``},
 	{`cmd/picube-node`, `layers/nodeconf|layers/.*d`},
 
 	// The orchestrator gets its layers handed in.

@@ -155,3 +155,20 @@ func check(t testing.TB, name string) {
 		t.Error(err)
 	}
 }
+
+// hostFile is a content that lies in a file of the host.
+type hostFile struct {
+	name string
+	size int64
+}
+
+func (h hostFile) Size() int64 { return h.size }
+
+func (h hostFile) ReadAt(b []byte, off int64) (int, error) {
+	f, err := os.Open(h.name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.ReadAt(b, off)
+}
