@@ -70,7 +70,8 @@ func disk(dir string) Memory {
 	if unix.Statfs(dir, &st) != nil {
 		return Memory{}
 	}
-	return Memory{Total: int64(st.Blocks) * st.Bsize, Available: int64(st.Bavail) * st.Bsize}
+	size := int64(st.Bsize) //nolint:unconvert // an int32 on 32-bit boards
+	return Memory{Total: int64(st.Blocks) * size, Available: int64(st.Bavail) * size}
 }
 
 func failedUnits(ctx context.Context) []string {
