@@ -25,7 +25,8 @@ type display struct {
 
 	mu    sync.Mutex
 	nodes []*Node
-	drawn int // lines of the table on the screen
+	drawn int  // lines of the table on the screen
+	over  bool // nothing more will happen
 
 	events chan Event
 	done   chan struct{}
@@ -148,7 +149,9 @@ func (d *display) draw() {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.redraw()
+	if !d.over {
+		d.redraw()
+	}
 }
 
 // redraw draws the table. d.mu is held.
@@ -208,17 +211,31 @@ func table(rows [][]string, width int) []string {
 	return lines
 }
 
-// summary shows when each node reached what people ask for.
-func (d *display) summary(nodes []*Node) {
+// summary shows when each node reached what people ask for: until, and login
+// and ready if anybody came as far. With last nothing is shown after it.
+func (d *display) summary(nodes []*Node, until Stage, last bool) {
 	// What came before is shown before.
 	for len(d.events) > 0 {
 		time.Sleep(time.Millisecond)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	rows := [][]string{{"NODE", "ADDRESS", "LOGIN", "READY"}}
-	for _, n := range nodes {
-		_, reached := n.Stage()
+	d.over = last
+	when := make([]map[Stage]time.Duration, len(nodes))
+	for i, n := range nodes {
+		_, when[i] = n.Stage()
+	}
+	columns := slices.DeleteFunc(stagesFrom(Kernel), func(s Stage) bool {
+		asked := s == until || s == Login || s == Ready
+		return !asked || !slices.ContainsFunc(when, func(reached map[Stage]time.Duration) bool { return reached[s] > 0 })
+	})
+	header := []string{"NODE", "ADDRESS"}
+	for _, s := range columns {
+		header = append(header, strings.ToUpper(s.String()))
+	}
+	rows := [][]string{header}
+	for i, n := range nodes {
+		reached := when[i]
 		if d.mode == report.JSON {
 			m := message{Node: n.card.Name, Address: n.card.Address.String(), Stages: map[string]float64{}}
 			for s, at := range reached {
@@ -228,7 +245,7 @@ func (d *display) summary(nodes []*Node) {
 			continue
 		}
 		row := []string{n.card.Name, n.card.Address.String()}
-		for _, s := range []Stage{Login, Ready} {
+		for _, s := range columns {
 			cell := "-"
 			if at, ok := reached[s]; ok {
 				cell = fmt.Sprintf("%.1fs", at.Seconds())

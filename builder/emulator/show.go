@@ -105,7 +105,7 @@ func show(ctx context.Context, e *Emulator, d *display, o Options) (reached bool
 		return false, err
 	}
 	if o.Until != Off {
-		d.summary(e.Nodes())
+		d.summary(e.Nodes(), o.Until, !o.Keep)
 		if !o.Keep {
 			return true, nil
 		}

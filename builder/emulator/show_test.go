@@ -47,7 +47,7 @@ func TestShow(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Log(out.String())
-		for _, want := range []string{`(?m)^ +\d+\.\ds  rpi1 +kernel$`, `(?m)^ +\d+\.\ds  rpi2 +login$`, `(?m)^rpi2  10\.42\.1\.2  \d+\.\ds +-$`} {
+		for _, want := range []string{`(?m)^ +\d+\.\ds  rpi1 +kernel$`, `(?m)^ +\d+\.\ds  rpi2 +login$`, `(?m)^NODE  ADDRESS    LOGIN$`, `(?m)^rpi2  10\.42\.1\.2  \d+\.\ds$`} {
 			if !regexp.MustCompile(want).MatchString(out.String()) {
 				t.Errorf("no line like %s", want)
 			}

@@ -33,6 +33,15 @@ func (s Stage) String() string {
 	return stageNames[s]
 }
 
+// stagesFrom returns a stage and all that come after it.
+func stagesFrom(s Stage) []Stage {
+	var all []Stage
+	for ; s <= Ready; s++ {
+		all = append(all, s)
+	}
+	return all
+}
+
 // MarshalText gives the name.
 func (s Stage) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 

@@ -163,7 +163,9 @@ func (f bootFlags) cards(p *plan.Plan, until emulator.Stage) ([]emulator.Card, e
 		machine := emulator.MachineVirt
 		if slices.Contains(f.boards, n.Name) {
 			board, _ := firmware.Lookup(n.Board)
-			machine = board.QEMU.Machine
+			if machine = board.QEMU.Machine; machine == "" {
+				return nil, usagef("node %s: cannot run it as its real board: QEMU has no %s", n.Name, n.Board)
+			}
 		}
 		cards = append(cards, emulator.Card{
 			Name: n.Name, Image: filepath.Join(f.build.out, n.Cube, n.Name+".img"), Size: f.cardSize << 30,

@@ -191,7 +191,7 @@ const maxMemory = 100 << 10
 func testCube(t *testing.T, cards built) {
 	names := []string{"rpi1", "rpi2", "rpi3", "rpi4", "rpi5"}
 	b := boot(t, cards, "--until", "login", "--keep")
-	said := b.await("READY\n", 30*time.Minute)
+	said := b.await("  LOGIN\n", 30*time.Minute)
 	for _, name := range names {
 		said = b.await("\n"+name+"  10.42.1.", time.Minute)
 	}
@@ -312,7 +312,11 @@ func testEnds(t *testing.T, cards built) {
 
 	again("--until", "login")
 	running()
-	syscall.Kill(b.machines()[0], syscall.SIGKILL)
+	machine, err := os.FindProcess(b.machines()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine.Kill()
 	if code := b.end(); code != exitFailed || !strings.Contains(b.stderr.String(), "node rpi1: QEMU ended: signal: killed") || !strings.Contains(b.stderr.String(), "Booting Linux") {
 		t.Errorf("a machine is killed: exit code %d: %s", code, &b.stderr)
 	}
