@@ -49,6 +49,15 @@ func (w *world) later() map[string]shell.Command {
 
 var pythonName = regexp.MustCompile(`^python3(\.\d+)?$`)
 
+// program is what the shell asks for the stand-in of a program.
+func (w *world) program(name string) shell.Command {
+	c := w.lookup(name)
+	if c != nil && w.o.Program != nil {
+		return w.o.Program(name, c)
+	}
+	return c
+}
+
 // lookup finds the stand-in of a program by its name or path.
 func (w *world) lookup(name string) shell.Command {
 	if c := w.programs[name]; c != nil {

@@ -38,9 +38,13 @@ type Options struct {
 	// Wanted are the packages that somebody asked for by name: apt may remove
 	// the others when nothing needs them any more. Nil: it may remove none.
 	Wanted   []string
-	Depmod   depmod.Cache           // keeps modules' indexes; may be nil
-	Progress func(dpkg.Step)        // told of each step as it begins; may be nil
-	Output   func(pkg, text string) // told what scripts print; may be nil
+	Depmod   depmod.Cache    // keeps modules' indexes; may be nil
+	Progress func(dpkg.Step) // told of each step as it begins; may be nil
+	// Program may replace what stands in for a program, which is called by its
+	// name or path, or take it away by returning nil: a test of the tests. It
+	// may be nil.
+	Program func(name string, standIn shell.Command) shell.Command
+	Output  func(pkg, text string) // told what scripts print; may be nil
 }
 
 // Package tells how far one package got.
@@ -175,7 +179,7 @@ func newWorld(t *tree.Tree, db *dpkg.DB, o Options) *world {
 	w.programs = w.allPrograms()
 	w.shell = shell.New(shell.Config{
 		Tree:   t,
-		Lookup: w.lookup,
+		Lookup: w.program,
 		Limits: o.Limits,
 	})
 	return w

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -129,6 +130,18 @@ func TestConfigure(t *testing.T) {
 			want:     []string{"a unpacked: postinst: /var/lib/dpkg/info/a.postinst:3: cannot go on: more than 1000 bytes written"},
 			files:    map[string]string{"/etc/a": "-"},
 		},
+		"a script that forks without end": {
+			options: Options{Limits: shell.Limits{Processes: 20}},
+			packages: []dpkg.Archive{
+				archive("a", postinst("echo x >/etc/a\nf() { f | f & }\nf; wait")),
+				archive("b", postinst("echo y >/etc/b")),
+			},
+			want: []string{
+				"a unpacked: postinst: /var/lib/dpkg/info/a.postinst:4: cannot go on: more than 20 processes at a time",
+				"b installed",
+			},
+			files: map[string]string{"/etc/a": "-", "/etc/b": "y\n"},
+		},
 		"a way out of the tree": {
 			packages: []dpkg.Archive{archive("a", postinst("ln -s /../../../../etc /out; echo x >/out/../../a; cat /out/passwd >/etc/copy"))},
 			want:     []string{"a installed"},
@@ -181,6 +194,44 @@ func TestConfigure(t *testing.T) {
 				if string(text) != want {
 					t.Errorf("%s: %q, want %q", path, text, want)
 				}
+			}
+		})
+	}
+}
+
+// TestBounded: what a stand-in would do for ever, or with memory that no host
+// has, ends too. Whether it fails or does nothing is its own affair.
+func TestBounded(t *testing.T) {
+	commands := base()
+	entries := commands.Entries
+	commands.Entries = func() []deb.Entry {
+		all := entries()
+		for _, name := range []string{"sed", "mawk", "awk", "grep", "dd", "head", "seq", "printf", "truncate", "find", "cp", "mv", "chown", "sort", "tr", "expr", "yes", "sha256sum", "tee", "xargs", "sleep"} {
+			all = append(all, deb.Entry{Path: "/usr/sbin/" + name, Inode: &tree.Inode{Mode: tree.TypeRegular | 0o755, Content: tree.Bytes([]byte("\x7fELF"))}})
+		}
+		return all
+	}
+	for _, script := range []string{
+		"echo | sed ':a;ba'", "echo a | sed ':a;s/a/aa/g;ta'", "echo | sed 's/^/\\n/;P;D'", "echo a | sed ':a;H;G;ba'", "awk 'BEGIN { while (1); }'",
+		"printf '%0100d' 0 | tr 0 a | grep -E '^(a*)*(a*)*(a*)*b$'", "printf '%0100d' 0 | tr 0 a | sed -E 's/(a|aa)+$b/x/;s/^((a*)*)*c/x/'",
+		"dd if=/dev/zero of=/a bs=1000000000 count=1000", "dd if=/dev/zero of=/a", "cat /dev/zero >/a", "head -c 999999999999 /dev/zero >/a",
+		"seq 1 99999999999 >/a", "printf '%999999999d' 1 >/a", "printf '%*d' 2147483647 1", "truncate -s 1000000000000 /a",
+		"x=$(printf '%099999d' 1); while :; do x=$x$x; done", "cat /dev/zero | sort", "cat /dev/zero | tr -d b | sha256sum",
+		"ln -s /b /a; ln -s /a /b; cat /a; echo x >/a; find -L / -name x", "mkdir /d; ln -s . /d/d; find -L /d; cp -rL /d /e",
+		"mkdir /d; cp -r /d /d/e; mv /d /d/e", "ln -s /../../.. /d; chown -R 1 /d/; rm -rf /d/../../../nothing",
+		"while :; do sleep 1000; done", "yes a | xargs echo >/dev/null", "trap 'kill $$' TERM; while :; do kill $$; done",
+		"echo x >/f; while :; do cat /f /f >/g; mv /g /f; done", "expr 9999999999999999999999999999999999999 '*' 99999999999999999999999999999999",
+	} {
+		t.Run(script, func(t *testing.T) {
+			tr := tree.New(0)
+			report, err := Configure(t.Context(), tr, []dpkg.Archive{commands, archive("a", postinst(script)), archive("b", postinst("echo y >/etc/b"))},
+				Options{Arch: "arm64", Limits: shell.Limits{Time: time.Second, Output: 8 << 20, Steps: 10_000}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Log(summary(report))
+			if !tr.Exists("/etc/b") {
+				t.Error("the next package is not configured")
 			}
 		})
 	}

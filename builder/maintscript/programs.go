@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/picube/picube-build/builder/certhash"
+	"github.com/picube/picube-build/builder/debian/dpkg"
 	"github.com/picube/picube-build/builder/depmod"
 	"github.com/picube/picube-build/builder/hwdb"
 	"github.com/picube/picube-build/builder/journalcatalog"
@@ -18,7 +20,22 @@ import (
 	"github.com/picube/picube-build/builder/maintscript/pam"
 	"github.com/picube/picube-build/builder/maintscript/shell"
 	"github.com/picube/picube-build/builder/maintscript/systemd"
+	"github.com/picube/picube-build/builder/tree"
 )
+
+// Programs returns the names or paths of all programs that have a stand-in,
+// sorted.
+func Programs() ([]string, error) {
+	t := tree.New(0)
+	db, err := dpkg.Open(t, "arm64")
+	if err != nil {
+		return nil, err
+	}
+	names := slices.Collect(maps.Keys(newWorld(t, db, Options{}).programs))
+	names = append(names, "python3")
+	slices.Sort(names)
+	return names, nil
+}
 
 // allPrograms returns every program that has a stand-in, by name or path.
 func (w *world) allPrograms() map[string]shell.Command {

@@ -11,10 +11,10 @@ import (
 )
 
 // sed is GNU sed without the commands that run programs (e, s///e).
-func sed(_ context.Context, p *shell.Process) int {
+func sed(ctx context.Context, p *shell.Process) int {
 	opts, files := parse(p, "nEre:f:i::suz", "quiet=n", "silent=n", "regexp-extended=E", "expression:=e", "file:=f",
 		"in-place::=i", "separate=s", "unbuffered=u", "null-data=z", "posix", "follow-symlinks", "debug")
-	s := &sedRun{p: p, separator: '\n'}
+	s := &sedRun{ctx: ctx, p: p, separator: '\n'}
 	var script []string
 	haveScript, inPlace, suffix, separate := false, false, "", false
 	for _, o := range opts {
@@ -630,6 +630,7 @@ func replacement(s string, groups int) ([]sedPart, error) {
 }
 
 type sedRun struct {
+	ctx       context.Context
 	p         *shell.Process
 	prog      []*sedCommand
 	quiet     bool
@@ -644,6 +645,7 @@ type sedRun struct {
 	lines    []string
 	complete bool
 	at       int // lines read
+	steps    int // since the last line was read
 	space    string
 	hold     string
 	after    []func()
@@ -651,8 +653,13 @@ type sedRun struct {
 	name     string
 }
 
-// maxSedSteps bounds the commands run per line, so that a loop ends.
-const maxSedSteps = 1_000_000
+// What bounds a script: the commands run per line, the pattern and hold
+// spaces, and what it prints or writes to a file.
+const (
+	maxSedSteps  = 1_000_000
+	maxSedSpace  = 4 << 20
+	maxSedOutput = 64 << 20
+)
 
 func (s *sedRun) run(data []byte, name string) {
 	s.lines, s.complete, s.at, s.name = nil, true, 0, name
@@ -681,6 +688,7 @@ func (s *sedRun) next() bool {
 	}
 	s.space = s.lines[s.at]
 	s.at++
+	s.steps = 0
 	return true
 }
 
@@ -714,10 +722,12 @@ func (s *sedRun) flushAfter() {
 // cycle begins without reading a line (D).
 func (s *sedRun) cycle() (restart bool) {
 	replaced := false
-	steps := 0
 	for i := 0; i < len(s.prog); i++ {
-		if steps++; steps > maxSedSteps {
+		if s.steps++; s.steps > maxSedSteps || s.ctx.Err() != nil {
 			s.p.Unsupported("a script that runs for ever")
+		}
+		if len(s.space) > maxSedSpace || len(s.hold) > maxSedSpace || s.out.Len() > maxSedOutput {
+			s.p.Unsupported("a script that grows its text for ever")
 		}
 		c := s.prog[i]
 		if !s.selected(c) {
@@ -796,9 +806,6 @@ func (s *sedRun) cycle() (restart bool) {
 			s.flushAfter()
 			s.next()
 			s.space = old + "\n" + s.space
-			if len(s.space) > 64<<20 {
-				s.p.Unsupported("a pattern space of more than 64 MiB")
-			}
 		case 'p':
 			s.print(s.space)
 		case 'P':
@@ -876,6 +883,9 @@ func (s *sedRun) write(name, text string) {
 		s.writes[name] = b
 	}
 	b.WriteString(text + "\n")
+	if b.Len() > maxSedOutput {
+		s.p.Unsupported("a script that writes for ever")
+	}
 }
 
 func listed(s string) string {
@@ -990,6 +1000,9 @@ func (s *sedRun) substitute(c *sedCommand) bool {
 	for _, m := range matches {
 		b.WriteString(s.space[last:m[0]])
 		writeReplacement(&b, c.with, s.space, m)
+		if b.Len() > maxSedSpace {
+			s.p.Unsupported("a script that grows its text for ever")
+		}
 		last = m[1]
 	}
 	b.WriteString(s.space[last:])
