@@ -28,7 +28,7 @@ type Options struct {
 }
 
 // Blocks are the blueprint's blocks that have a layer.
-func Blocks() []string { return []string{"kubernetes", "display", "fan"} }
+func Blocks() []string { return []string{"kubernetes", "display", "fan", "time"} }
 
 // All returns the layers in the order in which they are applied.
 func All(o Options) []builder.Layer {

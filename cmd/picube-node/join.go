@@ -63,6 +63,13 @@ func join(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
 	g.Go(func() error { return joiner.Run(ctx) })
+	if engine.IsControlPlane() {
+		peers, err := net.Listen("tcp", fmt.Sprintf(":%d", kubeadmd.PeerPort))
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return engine.ServePeers(ctx, peers) })
+	}
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,6 +58,8 @@ func run(ctx context.Context, args []string) error {
 		return farewell()
 	case "fan":
 		return fan(ctx, args[1:])
+	case "clock":
+		return clock(args[1:])
 	case "help", "-h", "--help":
 		fmt.Println(usage)
 		return nil
@@ -130,4 +133,10 @@ func status(ctx context.Context, args []string) error {
 		return json.NewEncoder(os.Stdout).Encode(s)
 	}
 	return s.Print(os.Stdout)
+}
+
+// address is the node's on the cubes' wire, without the prefix length.
+func address(n *nodeconf.Node) string {
+	a, _, _ := strings.Cut(n.Network.Address, "/")
+	return a
 }
