@@ -416,6 +416,15 @@ func nodeSecrets(id *secrets.Cluster, n *plan.Node) (map[string][]byte, error) {
 		return nil, err
 	}
 	out[kubeadmd.AdminCertificate], out[kubeadmd.AdminKey] = admin.Certificate, admin.Key
+	etcd, err := id.Authority("etcd", etcdAuthority)
+	if err != nil {
+		return nil, err
+	}
+	client, err := etcd.Issue(secrets.Request{Purpose: "client/" + n.Name, CommonName: "picube:" + n.Name, Client: true})
+	if err != nil {
+		return nil, err
+	}
+	out[kubeadmd.EtcdCertificate], out[kubeadmd.EtcdKey] = client.Certificate, client.Key
 	account := id.ECDSA("service-accounts")
 	const pki = "/etc/kubernetes/pki/"
 	if out[pki+"sa.key"], err = secrets.KeyPEM(account); err != nil {

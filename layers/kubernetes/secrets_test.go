@@ -85,7 +85,8 @@ func TestCards(t *testing.T) {
 	l, p := testLayer(t), twoNodes()
 	for i, want := range [][]string{
 		{
-			"/etc/kubernetes/picube/admin.crt", "/etc/kubernetes/picube/admin.key", "/etc/kubernetes/picube/node.crt", "/etc/kubernetes/picube/node.key",
+			"/etc/kubernetes/picube/admin.crt", "/etc/kubernetes/picube/admin.key", "/etc/kubernetes/picube/etcd.crt", "/etc/kubernetes/picube/etcd.key",
+			"/etc/kubernetes/picube/node.crt", "/etc/kubernetes/picube/node.key",
 			"/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/pki/ca.key", "/etc/kubernetes/pki/etcd/ca.crt", "/etc/kubernetes/pki/etcd/ca.key",
 			"/etc/kubernetes/pki/front-proxy-ca.crt", "/etc/kubernetes/pki/front-proxy-ca.key", "/etc/kubernetes/pki/sa.key", "/etc/kubernetes/pki/sa.pub",
 			"/usr/lib/picube/manifests/blueprint-01-web.yaml",

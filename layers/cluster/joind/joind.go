@@ -43,6 +43,7 @@ type Cluster interface {
 // Sight is what a node that is no member yet sees on the wire.
 type Sight struct {
 	Reachable int  // control-plane nodes that answer at all, the node itself left out
+	Members   int  // those of them that belong to the cluster
 	Serves    bool // one of them serves the cluster
 	// Stranger is the address of a control plane that has the place of one of
 	// ours and belongs to another cluster; empty: there is none.
@@ -120,7 +121,7 @@ func (j *Joiner) enter(ctx context.Context) error {
 	}
 	others := j.ControlPlanes
 	if j.Engine.IsControlPlane() {
-		others--
+		others-- // it is one of them
 	}
 	for {
 		sight := j.Cluster.Look(ctx)
@@ -131,16 +132,16 @@ func (j *Joiner) enter(ctx context.Context) error {
 		case sight.Serves:
 			j.Say("joining the control plane")
 			return j.Engine.Join(ctx)
-		case j.Engine.MayBegin() && j.seesMajority(sight.Reachable):
+		case j.Engine.MayBegin() && sight.Members == 0 && j.seesMajority(sight.Reachable):
 			j.Say("beginning a cluster")
 			return j.Engine.Begin(ctx)
 		}
-		text := fmt.Sprintf("looking for the cluster: %d of %d other control-plane nodes answer", sight.Reachable, others)
-		if !j.Engine.IsControlPlane() {
-			text = fmt.Sprintf("looking for the cluster: %d of %d control-plane nodes are on the wire", sight.Reachable, others)
-		}
-		if sight.Stranger != "" {
+		text := fmt.Sprintf("looking for the cluster: %d of %d control-plane nodes answer", sight.Reachable, others)
+		switch {
+		case sight.Stranger != "":
 			text = fmt.Sprintf("refused: %s is the control plane of another cluster", sight.Stranger)
+		case sight.Members > 0:
+			text = fmt.Sprintf("waiting for the cluster: %d of its control-plane nodes come up", sight.Members)
 		}
 		j.Say(text)
 		if err := j.Pause(ctx, retry); err != nil {

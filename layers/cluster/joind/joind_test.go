@@ -16,6 +16,7 @@ type fake struct {
 	fails                       int // steps that fail before one succeeds
 	reachable                   []int
 	serves                      []bool
+	members                     int
 	stranger                    string
 	views                       []View
 
@@ -48,7 +49,7 @@ func (f *fake) Look(context.Context) Sight {
 		f.reachable, f.serves = f.reachable[1:], f.serves[1:]
 	}
 	f.did = append(f.did, "look")
-	return Sight{Reachable: n, Serves: s, Stranger: f.stranger}
+	return Sight{Reachable: n, Members: f.members, Serves: s, Stranger: f.stranger}
 }
 
 func (f *fake) Follow(context.Context) (View, error) {
@@ -74,6 +75,7 @@ func TestRun(t *testing.T) {
 		"only control plane":   {fake{controlPlane: true, first: true, reachable: []int{0}, serves: no}, 1, []string{"look", "begin"}},
 		"first alone of three": {fake{controlPlane: true, first: true, reachable: []int{0, 0, 1}, serves: []bool{false, false, false}}, 3, []string{"look", "look", "look", "begin"}},
 		"first comes back":     {fake{controlPlane: true, first: true, reachable: []int{2}, serves: yes}, 3, []string{"look", "join"}},
+		"first flashed anew":   {fake{controlPlane: true, first: true, reachable: []int{2, 2}, members: 2, serves: []bool{false, true}}, 3, []string{"look", "look", "join"}},
 		"second waits":         {fake{controlPlane: true, reachable: []int{2, 2}, serves: []bool{false, true}}, 3, []string{"look", "look", "join"}},
 		"cut off while it began": {fake{controlPlane: true, first: true, fails: 2, reachable: []int{0}, serves: no}, 1,
 			[]string{"look", "begin failed", "look", "begin failed", "look", "begin"}},

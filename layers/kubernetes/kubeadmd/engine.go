@@ -276,6 +276,9 @@ func (e *Engine) Join(ctx context.Context) error {
 	if err := e.write(file, config); err != nil {
 		return err
 	}
+	if err := e.forget(ctx); err != nil {
+		return err
+	}
 	if err := e.Run(ctx, "kubeadm", "join", "--config", filepath.Join(e.Root, file), "--skip-phases", "preflight", "--ignore-preflight-errors", "all"); err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -79,13 +78,9 @@ func (n nodeObject) address() (netip.Addr, bool) {
 // tlsConfig trusts the cluster's authority alone and shows the node's
 // certificate.
 func (e *Engine) tlsConfig() (*tls.Config, error) {
-	ca, err := os.ReadFile(filepath.Join(e.Root, AuthorityCertificate))
+	pool, err := e.authority(AuthorityCertificate)
 	if err != nil {
 		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("%s: cannot find a certificate in it", AuthorityCertificate)
 	}
 	pair, err := tls.LoadX509KeyPair(filepath.Join(e.Root, NodeCertificate), filepath.Join(e.Root, NodeKey))
 	if err != nil {
@@ -94,8 +89,21 @@ func (e *Engine) tlsConfig() (*tls.Config, error) {
 	return &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
 
-// Look asks the other control-plane nodes: which of them are on the wire, and
-// whether one serves this cluster, known by its certificate.
+// authority reads an authority's certificate.
+func (e *Engine) authority(name string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(filepath.Join(e.Root, name))
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: cannot find a certificate in it", name)
+	}
+	return pool, nil
+}
+
+// Look asks the other control-plane nodes what they are, and whether one serves
+// this cluster. All are known by their certificates.
 func (n *Network) Look(ctx context.Context) joind.Sight {
 	var sight joind.Sight
 	conf, err := n.Engine.tlsConfig()
@@ -106,8 +114,11 @@ func (n *Network) Look(ctx context.Context) joind.Sight {
 		if m.Name == n.Engine.Node.Hostname {
 			continue
 		}
-		if onWire(ctx, m.Address) {
+		if p, err := n.Engine.ask(ctx, m); err == nil {
 			sight.Reachable++
+			if p.Member {
+				sight.Members++
+			}
 		}
 		client := &http.Client{Timeout: lookTimeout, Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
 		_, err := get(ctx, client, fmt.Sprintf("https://%s:%d/readyz", m.Address, APIPort))
@@ -122,18 +133,6 @@ func (n *Network) Look(ctx context.Context) joind.Sight {
 // lookTimeout is for one question to a control plane, which on a card may have
 // much to do.
 const lookTimeout = time.Minute
-
-// onWire reports whether something at the address answers at all: a refused
-// connection is an answer too.
-func onWire(ctx context.Context, address string) bool {
-	d := net.Dialer{Timeout: 3 * time.Second}
-	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, "22"))
-	if err != nil {
-		return false
-	}
-	c.Close()
-	return true
-}
 
 func get(ctx context.Context, client *http.Client, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
