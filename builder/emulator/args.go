@@ -24,6 +24,10 @@ const (
 	AccelHVF = "hvf"
 )
 
+// tcg is software emulation. What is translated may take half a GiB; QEMU's own
+// limit is a whole one, as much as the guest's memory.
+const tcg = "tcg,thread=multi,tb-size=512"
+
 // Machine is one QEMU process: all that its argument list depends on.
 type Machine struct {
 	Name        string // the node's
@@ -119,7 +123,7 @@ func Args(m Machine) []string {
 }
 
 func virt(m Machine) []string {
-	machine, cpu, accel := "virt", "cortex-a72", "tcg,thread=multi"
+	machine, cpu, accel := "virt", "cortex-a72", tcg
 	switch m.Accel {
 	case AccelKVM:
 		machine, cpu, accel = "virt,gic-version=max", "host", "kvm"
@@ -145,7 +149,7 @@ func virt(m Machine) []string {
 func realBoard(m Machine) []string {
 	args := []string{
 		"-machine", m.Type,
-		"-accel", "tcg,thread=multi",
+		"-accel", tcg,
 		"-dtb", m.DeviceTree,
 	}
 	if b, _ := boards(m.Type); b.console != "ttyAMA0" {

@@ -1,4 +1,4 @@
-//go:build long || cluster
+//go:build long || cluster || broad
 
 package main
 
@@ -45,7 +45,7 @@ func testCLI(t *testing.T) (*cli, *bytes.Buffer) {
 func buildCards(t *testing.T, name string) built {
 	t.Helper()
 	dir := t.TempDir()
-	src, err := os.ReadFile(filepath.Join("../../blueprints", name))
+	src, err := os.ReadFile(filepath.Join("testdata/cards", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,11 +53,18 @@ func buildCards(t *testing.T, name string) built {
 	if err := os.WriteFile(file, src, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return buildFile(t, file)
+}
+
+// buildFile builds a blueprint whose only cube has the file's name.
+func buildFile(t *testing.T, file string) built {
+	t.Helper()
+	out := filepath.Join(filepath.Dir(file), "out")
 	c, _ := testCLI(t)
-	if code := run(t.Context(), []string{"build", "-o", filepath.Join(dir, "out"), file}, c); code != exitDone {
+	if code := run(t.Context(), []string{"build", "-o", out, file}, c); code != exitDone {
 		t.Fatalf("build: exit code %d", code)
 	}
-	cube := filepath.Join(dir, "out", strings.TrimSuffix(name, ".hcl"))
+	cube := filepath.Join(out, strings.TrimSuffix(filepath.Base(file), ".hcl"))
 	pem, err := os.ReadFile(filepath.Join(cube, "id_ed25519"))
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +73,7 @@ func buildCards(t *testing.T, name string) built {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return built{blueprint: file, out: filepath.Join(dir, "out"), dir: cube, key: key}
+	return built{blueprint: file, out: out, dir: cube, key: key}
 }
 
 // hostKey reads a node's key from known_hosts.
