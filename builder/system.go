@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/picube/picube-build/builder/baseimage"
+	"github.com/picube/picube-build/builder/debian"
 	"github.com/picube/picube-build/builder/debian/dpkg"
 	"github.com/picube/picube-build/builder/initramfs"
 	"github.com/picube/picube-build/builder/maintscript"
@@ -109,6 +110,11 @@ func (b *Builder) configure(ctx context.Context, r *plan.Root, t *tree.Tree, pac
 	for _, request := range asked[0].Requests {
 		o.Wanted = append(o.Wanted, request.Name)
 	}
+	for _, p := range r.Packages {
+		if p.Why == debian.BaseSystem {
+			o.Wanted = append(o.Wanted, p.Name)
+		}
+	}
 	if len(packages.data) > 0 {
 		o.Locales = packages.locales
 	}
@@ -154,7 +160,9 @@ func (s *system) leave(unfinished []maintscript.Package, report Reporter) error 
 	for _, p := range unfinished {
 		s.unpacked = append(s.unpacked, p.Name)
 		var waits *dpkg.DependencyError
-		if !errors.As(p.Why, &waits) {
+		if p.Why == nil { // a base image has it so
+			causes = append(causes, fmt.Sprintf("package %s: its state is %s", p.Name, p.Status))
+		} else if !errors.As(p.Why, &waits) {
 			causes = append(causes, fmt.Sprintf("package %s: %v", p.Name, p.Why))
 		}
 		if slices.Contains(indispensable(), p.Name) {

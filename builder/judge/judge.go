@@ -41,12 +41,14 @@ const (
 	Device  Kind = "device"
 	Xattrs  Kind = "xattrs"
 	Links   Kind = "links" // hard links
+	Order   Kind = "order" // of the parts of a file that is judged part by part
 )
 
-var kinds = []Kind{Missing, Extra, Type, Mode, Owner, Target, Content, Device, Xattrs, Links}
+var kinds = []Kind{Missing, Extra, Type, Mode, Owner, Target, Content, Device, Xattrs, Links, Order}
 
-// Difference is one way in which the two trees differ. For dpkg's status file
-// the path names the package: "/var/lib/dpkg/status#curl".
+// Difference is one way in which the two trees differ. In the databases of
+// dpkg, apt and debconf the path names the part that differs:
+// "/var/lib/dpkg/status#curl".
 type Difference struct {
 	Path   string
 	Kind   Kind
@@ -57,10 +59,24 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s %s: %s", d.Path, d.Kind, d.Detail)
 }
 
-// Compare returns how ours differs from real, sorted by path, and how many
-// entries were compared.
-func Compare(real, ours *tree.Tree) ([]Difference, int, error) {
-	c := comparison{real: index(real), ours: index(ours)}
+// Reference is a real tree to compare others with.
+type Reference struct {
+	real indexed
+	same map[pair]bool
+}
+
+// pair are two contents that were compared; a content never changes.
+type pair struct{ real, ours tree.Content }
+
+// NewReference returns a tree that others are compared with.
+func NewReference(real *tree.Tree) *Reference {
+	return &Reference{index(real), map[pair]bool{}}
+}
+
+// Compare returns how ours differs from the real tree, sorted by path, and how
+// many entries were compared. Contents that two of ours share are read once.
+func (r *Reference) Compare(ours *tree.Tree) ([]Difference, int, error) {
+	c := comparison{Reference: r, ours: index(ours)}
 	paths := maps.Clone(c.real.nodes)
 	maps.Copy(paths, c.ours.nodes)
 	for _, p := range slices.Sorted(maps.Keys(paths)) {
@@ -89,7 +105,8 @@ func index(t *tree.Tree) indexed {
 }
 
 type comparison struct {
-	real, ours  indexed
+	*Reference
+	ours        indexed
 	differences []Difference
 }
 
@@ -142,9 +159,14 @@ func linkText(p, first string) string {
 }
 
 func (c *comparison) content(p string, real, ours *tree.Inode) error {
-	same, err := sameContent(real, ours)
-	if err != nil {
-		return fmt.Errorf("cannot compare %s: %w", p, err)
+	key := pair{real.Content, ours.Content}
+	same, known := c.same[key]
+	if !known {
+		var err error
+		if same, err = sameContent(real, ours); err != nil {
+			return fmt.Errorf("cannot compare %s: %w", p, err)
+		}
+		c.same[key] = same
 	}
 	if same {
 		return nil
@@ -157,8 +179,8 @@ func (c *comparison) content(p string, real, ours *tree.Inode) error {
 	if err != nil {
 		return fmt.Errorf("cannot compare %s: %w", p, err)
 	}
-	if p == statusPath {
-		c.status(string(realData), string(oursData))
+	if read := recordReaders()[p]; read != nil {
+		c.records(p, read, string(realData), string(oursData))
 		return nil
 	}
 	c.report(p, Content, "%s", diffText(realData, oursData))
@@ -205,13 +227,15 @@ func head(n *tree.Inode) ([]byte, error) {
 	return b, nil
 }
 
+const linkTo = "link to "
+
 func describe(n *tree.Inode) string {
 	names := map[uint32]string{
 		tree.TypeRegular: "file", tree.TypeDir: "directory", tree.TypeSymlink: "link", tree.TypeChar: "character device",
 		tree.TypeBlock: "block device", tree.TypeFifo: "fifo", tree.TypeSocket: "socket",
 	}
 	if n.IsSymlink() {
-		return "link to " + n.Target
+		return linkTo + n.Target
 	}
 	text := fmt.Sprintf("%s %04o %d:%d", names[n.Type()], n.Perm(), n.UID, n.GID)
 	if n.IsRegular() {
@@ -223,6 +247,7 @@ func describe(n *tree.Inode) string {
 // Rule accepts the differences of some kinds at the paths that match.
 type Rule struct {
 	Pattern string // path.Match per component; "**" is any number of components, at the end at least one
+	Target  string // of the link that is missing or too much; empty: whatever it is
 	Kinds   []Kind
 	Reason  string
 	Place   string // "minimal.txt:3"
@@ -231,6 +256,7 @@ type Rule struct {
 // ParseRules reads a list of accepted differences, one a line:
 //
 //	/etc/machine-id content,missing made anew on each card's first boot
+//	/etc/x/*->target missing        links of any name to that target
 //
 // Empty lines and lines that start with "#" are skipped. The file's name goes
 // into messages.
@@ -248,7 +274,8 @@ func ParseRules(file, text string) ([]Rule, error) {
 		if len(fields) < 3 {
 			return nil, fmt.Errorf("%s: cannot read it: want a path, kinds and a reason", place)
 		}
-		rule := Rule{Pattern: fields[0], Reason: strings.Join(fields[2:], " "), Place: place}
+		pattern, target, _ := strings.Cut(fields[0], "->")
+		rule := Rule{Pattern: pattern, Target: target, Reason: strings.Join(fields[2:], " "), Place: place}
 		if _, err := path.Match(rule.Pattern, ""); err != nil || !strings.HasPrefix(rule.Pattern, "/") {
 			return nil, fmt.Errorf("%s: cannot use %q as a pattern of absolute paths", place, rule.Pattern)
 		}
@@ -264,7 +291,7 @@ func ParseRules(file, text string) ([]Rule, error) {
 }
 
 func (r Rule) accepts(d Difference) bool {
-	return slices.Contains(r.Kinds, d.Kind) && matches(r.Pattern, d.Path)
+	return slices.Contains(r.Kinds, d.Kind) && matches(r.Pattern, d.Path) && (r.Target == "" || d.Detail == linkTo+r.Target)
 }
 
 func matches(pattern, p string) bool {

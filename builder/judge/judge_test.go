@@ -87,7 +87,7 @@ func TestCompare(t *testing.T) {
 		}},
 		"status in another order": {func(s *tree.Tree) error {
 			return s.WriteFile("/var/lib/dpkg/status", []byte("Package: b\nStatus: install ok installed\n\nPackage: a\nStatus: install ok installed\nVersion: 1\n"), 0)
-		}, []string{"/var/lib/dpkg/status content: the same packages in another order or layout, @@ -1,6 +1,6 @@\n" +
+		}, []string{"/var/lib/dpkg/status order: the same parts in another order or layout, @@ -1,6 +1,6 @@\n" +
 			"    +Package: b\n    +Status: install ok installed\n    +\n" +
 			"    -\n    -Package: b\n    -Status: install ok installed"}},
 	} {
@@ -96,7 +96,7 @@ func TestCompare(t *testing.T) {
 			if err := test.change(ours); err != nil {
 				t.Fatal(err)
 			}
-			differences, entries, err := Compare(sample(t), ours)
+			differences, entries, err := NewReference(sample(t)).Compare(ours)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -120,6 +120,7 @@ func TestJudge(t *testing.T) {
 /etc/machine-id content,missing   made anew
 /var/log/** extra  a log
 /etc/*.conf content  a time stamp
+/etc/ssl/*.0->snakeoil missing  of the host's name
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -130,8 +131,11 @@ func TestJudge(t *testing.T) {
 		{"/etc/x/y.conf", Content, "c"},
 		{"/var/log", Extra, "d"},
 		{"/var/log/apt/term.log", Extra, "e"},
+		{"/etc/ssl/a.0", Missing, "link to snakeoil"},
+		{"/etc/ssl/b.0", Missing, "link to other"},
 	}, 9, rules)
-	const want = `9 entries compared, 2 differences accepted, 3 not accepted, 2 accepted ones gone
+	const want = `9 entries compared, 3 differences accepted, 4 not accepted, 2 accepted ones gone
+/etc/ssl/b.0 missing: link to other
 /var/log extra: d
 /etc/machine-id mode: b
 /etc/x/y.conf content: c

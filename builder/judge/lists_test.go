@@ -3,7 +3,6 @@
 package judge
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -14,8 +13,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/picube/picube-build/builder/debian/control"
 	"github.com/picube/picube-build/builder/debian/dpkg"
 	"github.com/picube/picube-build/builder/maintscript"
+	"github.com/picube/picube-build/builder/maintscript/shell"
 	"github.com/picube/picube-build/builder/tree"
 )
 
@@ -34,23 +35,50 @@ var lists = []struct {
 	}},
 }
 
-// TestLists builds each list with dpkg and with our engine and compares.
+// TestLists builds each list with dpkg and with our engine and compares. Then
+// it takes away what stands in for the programs that the scripts called, one
+// by one, and the judge must notice.
 func TestLists(t *testing.T) {
 	debs := *debDir
 	if debs == "" {
 		debs = cacheDir(t, "debs")
 	}
+	dropped := map[string]bool{}
 	for _, list := range lists {
 		if *onlyList != "" && *onlyList != list.name {
 			continue
 		}
 		t.Run(list.name, func(t *testing.T) {
 			real := openTruth(t, makeTruth(t, list.name, debs))
-			archives := openPackages(t, real, debs)
-			ours, result := configure(t, archives, maintscript.Options{
-				Debconf: answers(readList(t, list.name+".debconf")),
-				Locales: func(context.Context) (*tree.Tree, error) { return openLocales(t, real, debs), nil },
+			c := &candidate{
+				reference: NewReference(real),
+				archives:  openPackages(t, real, debs),
+				rules:     acceptedRules(t, list.name),
+				options: maintscript.Options{
+					Arch: *arch, Debconf: answers(readList(t, list.name+".debconf")), Depmod: modules{},
+					Wanted:  strings.Fields(readList(t, list.name+".packages")),
+					Locales: func(context.Context) (*tree.Tree, error) { return openLocales(t, real, debs), nil },
+				},
+			}
+			for _, a := range c.archives {
+				p, err := control.Parse(string(a.Control["control"]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if p.Get("Priority") == "required" { // mmdebstrap asks for them
+					c.options.Wanted = append(c.options.Wanted, p.Get("Package"))
+				}
+			}
+			called := map[string]bool{}
+			ours, result := c.configure(t, func(name string, standIn shell.Command) shell.Command {
+				return func(ctx context.Context, p *shell.Process) int {
+					called[name] = true
+					return standIn(ctx, p)
+				}
 			})
+			v := c.compare(t, ours)
+			t.Logf("%d packages, %d scripts run, %d packages left to the first boot, %d entries compared, %d differences accepted",
+				len(c.archives), result.Scripts, len(result.Unfinished()), v.Entries, len(v.Accepted))
 			var b strings.Builder
 			for _, p := range result.Unfinished() {
 				fmt.Fprintf(&b, "package %s is left %s: %v\n", p.Name, p.Status, p.Why)
@@ -61,16 +89,6 @@ func TestLists(t *testing.T) {
 			for _, s := range result.Skipped {
 				fmt.Fprintf(&b, "skipped %s: %s\n", s.Program, s.Why)
 			}
-			var rules []Rule
-			for _, file := range []string{"common.txt", list.name + ".txt"} {
-				r, err := ParseRules(file, readList(t, "../accepted/"+file))
-				if err != nil {
-					t.Fatal(err)
-				}
-				rules = append(rules, r...)
-			}
-			v := compare(t, real, ours, rules)
-			t.Logf("%d packages, %d entries, %d accepted differences", len(archives), v.Entries, len(v.Accepted))
 			if !v.OK() {
 				t.Error(v)
 			}
@@ -80,23 +98,77 @@ func TestLists(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if list.name == "minimal" && v.OK() { // one list tells; each comparison reads it all
-				testMutations(t, real, ours, rules)
-				testDroppedCommands(t, real, archives, rules)
+			if !v.OK() {
+				return
+			}
+			if list.name == "minimal" { // one list tells
+				c.testMutations(t, ours)
+			}
+			if slices.Contains(strings.Split(*drop, ","), list.name) {
+				c.testDropped(t, called, dropped)
 			}
 		})
 	}
+	if t.Failed() || *onlyList != "" {
+		return
+	}
+	programs, err := maintscript.Programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs = slices.DeleteFunc(programs, func(name string) bool { return dropped[name] })
+	t.Logf("%d programs dropped; not called: %s", len(dropped), strings.Join(programs, " "))
 }
 
-func configure(t *testing.T, archives []dpkg.Archive, o maintscript.Options) (*tree.Tree, maintscript.Report) {
+// acceptedRules reads what a list's two trees may differ in.
+func acceptedRules(t *testing.T, list string) []Rule {
+	t.Helper()
+	var rules []Rule
+	for _, file := range []string{"common.txt", list + ".txt"} {
+		r, err := ParseRules(file, readList(t, "../accepted/"+file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules = append(rules, r...)
+	}
+	return rules
+}
+
+// candidate is a list that our engine installs, and what dpkg made of it.
+type candidate struct {
+	reference *Reference
+	archives  []dpkg.Archive
+	options   maintscript.Options
+	rules     []Rule
+}
+
+// modules keeps depmod's work.
+type modules map[string][]byte
+
+func (m modules) Get(key string) ([]byte, bool)     { b, ok := m[key]; return b, ok }
+func (m modules) Put(key string, data []byte) error { m[key] = data; return nil }
+
+// configure installs the list; program may replace what stands in for
+// programs.
+func (c *candidate) configure(t *testing.T, program func(string, shell.Command) shell.Command) (*tree.Tree, maintscript.Report) {
 	t.Helper()
 	ours := tree.New(epoch)
-	o.Arch = "amd64"
-	result, err := maintscript.Configure(context.Background(), ours, archives, o)
+	o := c.options
+	o.Program = program
+	result, err := maintscript.Configure(t.Context(), ours, c.archives, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return ours, result
+}
+
+func (c *candidate) compare(t *testing.T, ours *tree.Tree) Verdict {
+	t.Helper()
+	differences, entries, err := c.reference.Compare(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Judge(differences, entries, c.rules)
 }
 
 // answers makes Configure's option of what debconf-set-selections(1) takes.
@@ -110,18 +182,10 @@ func answers(text string) map[string]string {
 	return out
 }
 
-func compare(t *testing.T, real, ours *tree.Tree, rules []Rule) Verdict {
-	t.Helper()
-	differences, entries, err := Compare(real, ours)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return Judge(differences, entries, rules)
-}
-
 // testMutations shows that the judge fails over one wrong mode, owner or unit
 // link, and that it names the path.
-func testMutations(t *testing.T, real, ours *tree.Tree, rules []Rule) {
+func (c *candidate) testMutations(t *testing.T, ours *tree.Tree) {
+	t.Helper()
 	unit := ""
 	for p, n := range ours.Below("/etc/systemd/system") {
 		if n.IsSymlink() && strings.HasSuffix(path.Dir(p), ".wants") {
@@ -143,7 +207,7 @@ func testMutations(t *testing.T, real, ours *tree.Tree, rules []Rule) {
 		if err := m.change(m.path); err != nil {
 			t.Fatal(err)
 		}
-		v := compare(t, real, ours, rules)
+		v := c.compare(t, ours)
 		ours.Rollback(mark)
 		if len(v.Rejected) != 1 || v.Rejected[0].Path != m.path || v.Rejected[0].Kind != m.kind {
 			t.Errorf("changed the %s of %s, the judge said %v", m.kind, m.path, v)
@@ -151,34 +215,39 @@ func testMutations(t *testing.T, real, ours *tree.Tree, rules []Rule) {
 	}
 }
 
-// testDroppedCommands shows that the judge misses the work of each command
-// that has a stand-in: the scripts call it by a name that has none.
-func testDroppedCommands(t *testing.T, real *tree.Tree, archives []dpkg.Archive, rules []Rule) {
-	for command, miss := range map[string]string{
-		"ldconfig":            "/etc/ld.so.cache",
-		"systemd-hwdb":        "/usr/lib/udev/hwdb.bin",
-		"journalctl":          "/var/lib/systemd/catalog/database",
-		"update-alternatives": "/etc/alternatives/awk",
-		"deb-systemd-helper":  "/etc/systemd/system/timers.target.wants/fstrim.timer",
-		"systemd-sysusers":    "/etc/passwd",
-		"systemd-tmpfiles":    "/etc/mtab",
-		"pam-auth-update":     "/etc/pam.d/common-auth",
-		"dpkg-statoverride":   "/var/lib/dpkg/statoverride",
-	} {
-		crippled := slices.Clone(archives)
-		for i, a := range crippled {
-			crippled[i].Control = maps.Clone(a.Control)
-			for _, script := range []string{"preinst", "postinst"} {
-				if text, ok := a.Control[script]; ok {
-					crippled[i].Control[script] = bytes.ReplaceAll(text, []byte(command), []byte("no-"+command))
-				}
-			}
+// testDropped shows that the judge notices when a program that was called has
+// no stand-in any more, and names a path. It also tells which stand-ins could
+// as well do nothing and succeed, as far as the judge sees: those that only
+// answer questions. Programs that were dropped before are not dropped again.
+func (c *candidate) testDropped(t *testing.T, called, dropped map[string]bool) {
+	t.Helper()
+	var idle []string
+	for _, name := range slices.Sorted(maps.Keys(called)) {
+		if dropped[name] {
+			continue
 		}
-		ours, _ := configure(t, crippled, maintscript.Options{})
-		v := compare(t, real, ours, rules)
-		named := slices.ContainsFunc(v.Rejected, func(d Difference) bool { return d.Path == miss })
-		if !named {
-			t.Errorf("without %s the judge does not name %s, but says %v", command, miss, v)
+		dropped[name] = true
+		if v := c.compareWithout(t, name, nil); len(v.Rejected) == 0 {
+			t.Errorf("without %s the judge finds no difference", name)
+		} else {
+			t.Logf("without %s: %d differences, the first is %s %s", name, len(v.Rejected), v.Rejected[0].Path, v.Rejected[0].Kind)
+		}
+		v := c.compareWithout(t, name, func(context.Context, *shell.Process) int { return 0 })
+		if len(v.Rejected) == 0 {
+			idle = append(idle, name)
 		}
 	}
+	t.Logf("might as well do nothing and succeed: %s", strings.Join(idle, " "))
+}
+
+// compareWithout is the judge's verdict with another stand-in for a program.
+func (c *candidate) compareWithout(t *testing.T, program string, instead shell.Command) Verdict {
+	t.Helper()
+	ours, _ := c.configure(t, func(name string, standIn shell.Command) shell.Command {
+		if name == program {
+			return instead
+		}
+		return standIn
+	})
+	return c.compare(t, ours)
 }

@@ -155,11 +155,11 @@ const aptStates = "/var/lib/apt/extended_states"
 
 // markAutomatic notes for apt which packages nobody asked for, so that
 // "apt autoremove" finds them when nothing needs them any more (apt-mark(8)).
-// The essential ones are not among them, nor what every Debian system has.
+// What the essential ones need is not among them.
 func (db *DB) markAutomatic(packages []*Package, wanted []string) error {
 	var states strings.Builder
 	for _, p := range packages {
-		if p.Field("Priority") != "required" && !slices.Contains(wanted, p.Name) {
+		if !slices.Contains(wanted, p.Name) {
 			fmt.Fprintf(&states, "Package: %s\nArchitecture: %s\nAuto-Installed: 1\n\n", p.Name, db.arch)
 		}
 	}
