@@ -115,7 +115,12 @@ func buildCluster(t *testing.T, nodes, controlPlanes int) built {
 		t.Fatalf("build: exit code %d", code)
 	}
 	t.Logf("built %d cards in %s", nodes, time.Since(begin).Round(time.Second))
-	cube := filepath.Join(dir, "out", "picube")
+	return openCards(t, filepath.Join(dir, "out", "picube"))
+}
+
+// openCards reads what a build left for the laptop.
+func openCards(t *testing.T, cube string) built {
+	t.Helper()
 	pem, err := os.ReadFile(filepath.Join(cube, "id_ed25519"))
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,150 @@
+//go:build cluster
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/picube/picube-build/builder/emulator"
+)
+
+// long1970 is when a board without a clock believes to be.
+func long1970() time.Time { return time.Unix(0, 0) }
+
+func ready(t *testing.T, n *emulator.Node) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	if err := n.WaitStage(ctx, emulator.Ready); err != nil {
+		t.Fatal(err)
+	}
+	_, stages := n.Stage()
+	t.Logf("%s: %v", n.Name(), stages)
+}
+
+// says waits for words on a node's console.
+func says(t *testing.T, n *emulator.Node, pattern string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	match, err := n.WaitConsole(ctx, regexp.MustCompile(pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s says %q", n.Name(), match[0])
+}
+
+func plugIn(t *testing.T, n *emulator.Node) {
+	t.Helper()
+	if err := n.PlugIn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// strangers are the cards of a cluster of the same names and addresses, and
+// another identity.
+func strangers(t *testing.T) built {
+	t.Helper()
+	dir := t.TempDir()
+	text, err := os.ReadFile("testdata/cluster/cluster.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := regexp.MustCompile(`(?m)^ *(images|manifests) .*\n`).ReplaceAllString(string(text), "")
+	plain = strings.NewReplacer("NODES", "3", "CONTROL", "1").Replace(plain)
+	if err := os.WriteFile(filepath.Join(dir, "picube.hcl"), []byte(plain), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := host()
+	c.stdout, c.stderr = io.Discard, os.Stderr
+	if code := run(t.Context(), []string{"build", "--node", "rpi3", "-o", filepath.Join(dir, "out"), filepath.Join(dir, "picube.hcl")}, c); code != exitDone {
+		t.Fatalf("build: exit code %d", code)
+	}
+	return openCards(t, filepath.Join(dir, "out", "picube"))
+}
+
+// TestClusterFaults is what homes do to a small cube, one thing after the
+// other: the plug is pulled in every step of the beginning, a worker comes a
+// day later and believes it is 1970, all are switched off and on where no
+// router gives addresses, a card is replaced, and a stranger comes by.
+func TestClusterFaults(t *testing.T) {
+	cards := buildCluster(t, 2, 1)
+	e := newEmulator(t)
+	larger := func(c *emulator.Card) { c.Size, c.CPUs = 8<<30, 2 }
+	first := cards.start(t, e, "rpi1", 1, larger)
+	for _, moment := range []string{
+		"beginning a cluster", `Creating static Pod manifest for local etcd`,
+		`static Pod manifest for "kube-apiserver"`, `static Pod manifest for "kube-controller-manager"`, "Applied essential addon: CoreDNS",
+	} {
+		says(t, first, moment)
+		first.PullPlug()
+		plugIn(t, first)
+	}
+	ready(t, first)
+	c := cluster{cards, first}
+	c.eventually(t, "create configmap kept --from-literal=word=once", "created")
+
+	worker := cards.start(t, e, "rpi2", 2, func(c *emulator.Card) { larger(c); c.Clock = long1970() })
+	ready(t, worker)
+	c.eventually(t, "get node rpi2 --no-headers", " Ready ")
+	c.eventually(t, "get deployment web -o jsonpath={.status.readyReplicas}", "1")
+
+	e.SetDHCP(false)
+	for _, n := range []*emulator.Node{worker, first} {
+		n.PullPlug()
+	}
+	for _, n := range []*emulator.Node{worker, first} { // the worker first
+		plugIn(t, n)
+	}
+	ready(t, first)
+	ready(t, worker)
+	c.eventually(t, "get configmap kept -o jsonpath={.data.word}", "once")
+	e.SetDHCP(true)
+
+	worker.PullPlug()
+	if err := worker.PlugInCard(t.Context(), filepath.Join(cards.dir, "rpi2.img")); err != nil {
+		t.Fatal(err)
+	}
+	ready(t, worker)
+	client := c.eventually(t, "get pod -l app=client --field-selector spec.nodeName=rpi1 -o jsonpath={.items[0].metadata.name}", "client-")
+	c.eventually(t, "exec "+client+" -- /web get http://web/after-all", "of rpi2 says hello")
+
+	stranger := strangers(t).start(t, e, "rpi3", 3, larger)
+	says(t, stranger, "refused: 10.42.1.1 is the control plane of another cluster")
+	if out := c.eventually(t, "get nodes --no-headers", "rpi2"); strings.Contains(out, "rpi3") {
+		t.Errorf("the stranger came in: %s", out)
+	}
+}
+
+// TestClusterOfThree kills each node of a control plane of three once: the API
+// answers, a new pod starts, and the first of them comes back on a new card.
+func TestClusterOfThree(t *testing.T) {
+	e, c := startCluster(t, buildCluster(t, 3, 3), 3)
+	for i, dead := range e.Nodes() {
+		dead.PullPlug()
+		c.first = e.Nodes()[(i+1)%3]
+		c.eventually(t, "get --raw /readyz", "ok")
+		image := c.eventually(t, "get deployment web -o jsonpath={.spec.template.spec.containers[0].image}", "/web:1")
+		pod := fmt.Sprintf("after%d", i+1)
+		c.eventually(t, "run "+pod+" --restart=Never --image="+image+" --overrides='{\"spec\":{\"nodeName\":\""+c.first.Name()+"\"}}'", "created")
+		c.eventually(t, "get pod "+pod+" -o jsonpath={.status.phase}", "Running")
+		if i == 0 {
+			if err := dead.PlugInCard(t.Context(), filepath.Join(c.dir, dead.Name()+".img")); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			plugIn(t, dead)
+		}
+		ready(t, dead)
+		c.eventually(t, "get node "+dead.Name()+" --no-headers", " Ready ")
+	}
+	t.Log(c.kubectl(t, "get pods -A -o wide"))
+}
