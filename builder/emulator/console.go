@@ -89,10 +89,15 @@ func (c *console) tail(n int) []string {
 	return out
 }
 
-// next returns the number that the next line will have.
+// next completes the line that a machine was cut off in, so that the next one's
+// first line is not taken for its rest, and returns the number of that line.
 func (c *console) next() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.partial) > 0 {
+		c.lines = append(c.lines, plain(string(c.partial)))
+		c.partial = c.partial[:0]
+	}
 	return c.dropped + len(c.lines)
 }
 

@@ -86,12 +86,20 @@ func TestConsole(t *testing.T) {
 	if diff := cmp.Diff([]string{"one", "  OK  ] Started getty"}, c.around("OK", 9)[:2]); diff != "" {
 		t.Error(diff)
 	}
+	if next := c.next(); next != 6 {
+		t.Errorf("the next machine begins at line %d", next)
+	}
+	c.Write([]byte("[    0.000000] Booting"))
+	if _, partial, _, _ := c.since(6); partial != "[    0.000000] Booting" {
+		t.Errorf("after a login prompt the next machine says %q", partial)
+	}
+	c.Write([]byte("\n"))
 	for range maxLines {
 		c.Write([]byte("a line\n"))
 	}
 	<-more
 	lines, _, next, _ = c.since(0)
-	if len(lines) != maxLines || next != maxLines+5 {
+	if len(lines) != maxLines || next != maxLines+7 {
 		t.Errorf("%d lines, next %d", len(lines), next)
 	}
 	if lines, _, _, _ := c.since(next - 1); len(lines) != 1 {
