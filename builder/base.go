@@ -230,6 +230,7 @@ func (b *Builder) imageOffers(ctx context.Context, r *plan.Root) (_ []archive.Ar
 			archives[k].URLs = append(b.Mirrors.Security, a.URLs...)
 		}
 	}
+	archives = append(archives, furtherArchives(r.Cube.Base)...)
 	if _, err := i.RemoveReplaced(); err != nil {
 		return nil, nil, err
 	}

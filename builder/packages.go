@@ -42,7 +42,20 @@ func (b *Builder) debianArchives(base blueprint.Base) ([]archive.Archive, error)
 	for i := range all {
 		all[i].Components = base.Components
 	}
-	return all, nil
+	return append(all, furtherArchives(base)...), nil
+}
+
+// furtherArchives are those that the blueprint names beside the distribution's.
+func furtherArchives(base blueprint.Base) []archive.Archive {
+	var all []archive.Archive
+	for _, a := range base.Archives {
+		further := archive.Archive{Name: a.Name, URLs: []string{a.URL}, Suites: a.Suites, Components: a.Components, Keys: []byte(a.Key)}
+		if a.Priority != blueprint.DefaultPriority {
+			further.Pin = a.Priority
+		}
+		all = append(all, further)
+	}
+	return all
 }
 
 // wishes is what a root asks of its archives.

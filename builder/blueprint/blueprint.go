@@ -61,8 +61,9 @@ type Base struct {
 	Mirror     string // empty: the host's own, else Debian's public one
 	Snapshot   string // empty or the base of a snapshot archive
 	Recommends bool
-	Source     string `json:",omitempty"` // of an image: a URL, or a path from the blueprint's folder
-	SHA256     string `json:",omitempty"` // of the image as it is downloaded
+	Source     string    `json:",omitempty"` // of an image: a URL, or a path from the blueprint's folder
+	SHA256     string    `json:",omitempty"` // of the image as it is downloaded
+	Archives   []Archive `json:",omitempty"` // further ones
 }
 
 // User is an account on every node.
@@ -187,14 +188,14 @@ type Status struct {
 
 // Board is what the language must know of a board.
 type Board struct {
-	Name      string // "rpi3"
-	Arch      string // Debian's name: arm64, armhf
-	WiFi      bool   // has a radio
+	Name string // "rpi3"
+	Arch string // Debian's name: arm64, armhf
+	WiFi bool   // has a radio
 	// NotOnDebian says why a card with Debian's own kernel would not start it;
 	// empty: it would.
 	NotOnDebian string
-	FanHeader bool   // has a fan's plug that the firmware drives
-	Pins      int    // GPIO lines on its header, counted from 0
+	FanHeader   bool // has a fan's plug that the firmware drives
+	Pins        int  // GPIO lines on its header, counted from 0
 	// Taken are the pins of the header that are never free, and by what.
 	Taken map[int]string
 	// PWM are the channels of the pins that have one.

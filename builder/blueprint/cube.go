@@ -28,6 +28,7 @@ const maxNodes = 254
 
 var cubeBlocks = []hcl.BlockHeaderSchema{
 	{Type: "base", LabelNames: []string{"kind"}},
+	{Type: "archive", LabelNames: []string{"name"}},
 	{Type: "user", LabelNames: []string{"name"}},
 	{Type: "network"},
 	{Type: "node", LabelNames: []string{"hostname"}},
@@ -65,6 +66,7 @@ func (p *parser) readCube(b *hcl.Block, place int) *Cube {
 	s.table("debconf", &c.Debconf)
 
 	c.Base = s.base()
+	c.Base.Archives = s.archives()
 	c.Network = s.network()
 	c.Users = s.users()
 	c.Nodes = s.nodes(c, count, board, place == 0)

@@ -39,6 +39,8 @@ type Archive struct {
 	Suites     []string
 	Components []string
 	Keys       []byte // OpenPGP public keys, armoured or binary
+	// Pin is the priority of its packages as apt has it, 0: none of its own.
+	Pin int
 }
 
 // Debian returns the archives of a Debian release: the release itself with
@@ -50,8 +52,8 @@ func Debian(suite string, mirrors Mirrors) ([]Archive, error) {
 	}
 	components := []string{"main", "contrib", "non-free-firmware"}
 	return []Archive{
-		{"debian", mirrors.Debian, []string{suite, suite + "-updates"}, components, keys},
-		{"debian-security", mirrors.Security, []string{suite + "-security"}, components, keys},
+		{Name: "debian", URLs: mirrors.Debian, Suites: []string{suite, suite + "-updates"}, Components: components, Keys: keys},
+		{Name: "debian-security", URLs: mirrors.Security, Suites: []string{suite + "-security"}, Components: components, Keys: keys},
 	}, nil
 }
 
@@ -259,7 +261,7 @@ func (s *suiteLoader) packages(ctx context.Context, r *Release) ([][]index.Packa
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		for i := range list {
-			list[i].Archive, list[i].Suite, list[i].NotAutomatic = s.archive.Name, s.suite, r.notAutomatic
+			list[i].Archive, list[i].Suite, list[i].NotAutomatic, list[i].Pin = s.archive.Name, s.suite, r.notAutomatic, s.archive.Pin
 		}
 		all = append(all, list)
 	}

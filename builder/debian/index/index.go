@@ -37,6 +37,21 @@ type Package struct {
 	// NotAutomatic: its suite is for packages that are asked for, such as
 	// backports. Set by who loads the index.
 	NotAutomatic bool
+	// Pin is the priority that its archive was given (apt_preferences(5)), 0:
+	// none. Set by who loads the index.
+	Pin int
+}
+
+// PinPriority returns what apt would prefer the package by: its archive's pin
+// or, as without one, 500, and 1 in a suite such as backports.
+func (p *Package) PinPriority() int {
+	switch {
+	case p.Pin != 0:
+		return p.Pin
+	case p.NotAutomatic:
+		return 1
+	}
+	return 500
 }
 
 // String returns what a person calls it: "curl 8.14.1-2 arm64".

@@ -7,8 +7,10 @@
 // choices are tried in a fixed order, so that the same input always gives the
 // same result.
 //
+// An archive's priority counts before the version, as apt's pins do.
+//
 // Not supported: foreign architectures (everything is for one architecture or
-// for all), pins, upgrades of something installed.
+// for all), pins of single packages, upgrades of something installed.
 package resolve
 
 import (
@@ -67,7 +69,7 @@ func NewUniverse(arch string, packages []index.Package) (*Universe, error) {
 	}
 	for i := range packages {
 		p := &packages[i]
-		if p.Arch != arch && p.Arch != "all" {
+		if p.Arch != arch && p.Arch != "all" || p.Pin < 0 {
 			continue
 		}
 		same := func(q *index.Package) bool { return version.Compare(p.Version, q.Version) == 0 }
@@ -100,16 +102,10 @@ func NewUniverse(arch string, packages []index.Package) (*Universe, error) {
 	return u, nil
 }
 
-// better puts the highest version first, and behind all others the versions
-// of suites that are only for what is asked for.
+// better puts the highest priority first and, among equals, the highest
+// version. Suites that are only for what is asked for come behind all others.
 func better(a, b *index.Package) int {
-	switch {
-	case a.NotAutomatic && !b.NotAutomatic:
-		return 1
-	case b.NotAutomatic && !a.NotAutomatic:
-		return -1
-	}
-	return version.Compare(b.Version, a.Version)
+	return cmp.Or(cmp.Compare(b.PinPriority(), a.PinPriority()), version.Compare(b.Version, a.Version))
 }
 
 func rank(priority string) int {
