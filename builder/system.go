@@ -160,7 +160,7 @@ func (s *system) leave(unfinished []maintscript.Package, report Reporter) error 
 	for _, p := range unfinished {
 		s.unpacked = append(s.unpacked, p.Name)
 		var waits *dpkg.DependencyError
-		if p.Why == nil { // a base image has it so
+		if p.Why == nil { // someone else's image has it so
 			causes = append(causes, fmt.Sprintf("package %s: its state is %s", p.Name, p.Status))
 		} else if !errors.As(p.Why, &waits) {
 			causes = append(causes, fmt.Sprintf("package %s: %v", p.Name, p.Why))

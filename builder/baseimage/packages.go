@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/picube/picube-build/builder/debian/control"
@@ -29,7 +30,7 @@ func (i *Image) Installed() ([]index.Package, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", statusFile, err)
 		}
-		if state := strings.Fields(p.Get("Status")); len(state) != 3 || state[2] == "config-files" || state[2] == "not-installed" {
+		if state := state(p); state == "config-files" || state == "not-installed" {
 			continue
 		}
 		list = append(list, index.Package{
@@ -42,12 +43,35 @@ func (i *Image) Installed() ([]index.Package, error) {
 	return list, nil
 }
 
+// state is how far a package's installation went.
+func state(p control.Paragraph) string {
+	words := strings.Fields(p.Get("Status"))
+	if len(words) != 3 {
+		return "not-installed"
+	}
+	return words[2]
+}
+
 // RemoveReplaced takes packages out of the image that would be in the way of
-// ours, and returns their names. Their scripts are not run: those packages
-// have none that matter to a system that is not running.
+// ours, and those whose installation was cut off, and returns their names.
+// Their scripts are not run: those packages have none that matter to a system
+// that is not running.
 func (i *Image) RemoveReplaced() ([]string, error) {
+	text, err := i.Root.ReadFile(statusFile)
+	if err != nil {
+		return nil, err
+	}
+	names := slices.Clone(replaced)
+	for p, err := range control.Paragraphs(string(text)) {
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", statusFile, err)
+		}
+		if state(p) == "half-installed" {
+			names = append(names, p.Get("Package"))
+		}
+	}
 	var gone []string
-	for _, name := range replaced {
+	for _, name := range names {
 		found, err := purge(i.Root, name)
 		if err != nil {
 			return nil, fmt.Errorf("package %s: cannot remove it from the image: %w", name, err)
@@ -66,13 +90,15 @@ func purge(t *tree.Tree, name string) (bool, error) {
 		return false, err
 	}
 	var kept strings.Builder
-	found := false
+	found, info := false, name
 	for p, err := range control.Paragraphs(string(text)) {
 		if err != nil {
 			return false, err
 		}
 		if p.Get("Package") == name {
-			found = true
+			if found = true; p.Get("Multi-Arch") == "same" {
+				info += ":" + p.Get("Architecture")
+			}
 			continue
 		}
 		if err := p.Write(&kept); err != nil {
@@ -82,7 +108,7 @@ func purge(t *tree.Tree, name string) (bool, error) {
 	if !found {
 		return false, nil
 	}
-	files, err := t.ReadFile(infoDir + "/" + name + ".list")
+	files, err := t.ReadFile(infoDir + "/" + info + ".list")
 	if err != nil {
 		return false, err
 	}
@@ -101,7 +127,7 @@ func purge(t *tree.Tree, name string) (bool, error) {
 	names, err := t.ReadDir(infoDir)
 	errs = append(errs, err)
 	for _, n := range names {
-		if strings.HasPrefix(n, name+".") {
+		if strings.HasPrefix(n, info+".") {
 			errs = append(errs, t.Remove(infoDir+"/"+n))
 		}
 	}

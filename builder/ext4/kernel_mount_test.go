@@ -109,7 +109,7 @@ func TestKernel(t *testing.T) {
 			dir := t.TempDir()
 			img, at := filepath.Join(dir, "img"), filepath.Join(dir, "at")
 			must(t, os.Mkdir(at, 0o700))
-			run(t, "mke2fs", append(append([]string{"-q", "-t", "ext4", "-N", "40000"}, test.args...), img, "300M")...)
+			run(t, "mke2fs", append(append([]string{"-q", "-t", "ext4", "-N", "30000"}, test.args...), img, "300M")...)
 			options := "loop"
 			if test.name != "default" { // blocks are taken when written, not when flushed
 				options += ",nodelalloc"

@@ -103,7 +103,13 @@ func (k *checker) node() {
 
 // bootFiles compares the boot partition, whose format has no checksums, with
 // the copies that the root file system has of the same files.
+//
+// Someone else's image has a boot partition of its own making; it lacks what
+// layers/boot leaves for raspi-firmware.
 func (k *checker) bootFiles(board firmware.Board) {
+	if !k.card.Root.Exists("/etc/default/raspi-extra-cmdline") {
+		return
+	}
 	kernel, err := firmware.Kernel(k.card.Root)
 	if err != nil {
 		k.wrap("root file system", err)
