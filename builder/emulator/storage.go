@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/picube/picube-build/builder/disk"
 )
 
 // FillFile is what FillDisk makes; without it there is room again.
@@ -21,17 +23,18 @@ func (n *Node) FillDisk(ctx context.Context, leave int64) error {
 	return err
 }
 
-// CopyCard writes the card as the node left it to a file, sparse where it is
-// empty, so that other tools can look at it. The node must be off.
-func (n *Node) CopyCard(to string) error {
+// CopyPartition writes a partition of the card (1: the first), as the node left
+// it, to a file that is sparse where it is empty, so that other tools can look
+// at it. The node must be off.
+func (n *Node) CopyPartition(number int, to string) error {
 	n.power.Lock()
 	defer n.power.Unlock()
 	n.mu.Lock()
 	plugged := n.plugged
 	n.mu.Unlock()
-	err := errors.New("cannot copy its card while it is on")
+	err := errors.New("cannot copy from its card while it is on")
 	if !plugged {
-		err = copyOverlay(to, n.disk, n.card.Image)
+		err = copyPartition(n.disk, n.card.Image, number, to)
 	}
 	if err != nil {
 		return fmt.Errorf("node %s: %w", n.card.Name, err)
@@ -39,30 +42,43 @@ func (n *Node) CopyCard(to string) error {
 	return nil
 }
 
-func copyOverlay(to, name, image string) (err error) {
-	from, err := openOverlay(name, image)
+func copyPartition(name, image string, number int, to string) error {
+	card, err := openOverlay(name, image)
 	if err != nil {
 		return err
 	}
-	defer from.Close()
+	defer card.Close()
+	table, err := disk.Read(card, card.size)
+	if err != nil {
+		return err
+	}
+	if number < 1 || number > len(table.Partitions) {
+		return fmt.Errorf("cannot find partition %d", number)
+	}
+	p := table.Partitions[number-1]
+	return copySparse(to, io.NewSectionReader(card, p.Start, p.Size))
+}
+
+// copySparse writes all that is not zero.
+func copySparse(to string, from *io.SectionReader) (err error) {
 	f, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := f.Truncate(from.size); err != nil {
+	if err := f.Truncate(from.Size()); err != nil {
 		return err
 	}
-	cluster, zero := make([]byte, overlayCluster), make([]byte, overlayCluster)
-	for at := int64(0); at < from.size; at += overlayCluster {
-		part := cluster[:min(overlayCluster, from.size-at)]
-		if _, err := from.ReadAt(part, at); err != nil && err != io.EOF {
+	part, zero := make([]byte, overlayCluster), make([]byte, overlayCluster)
+	for at := int64(0); at < from.Size(); at += overlayCluster {
+		n, err := from.ReadAt(part, at)
+		if err != nil && err != io.EOF {
 			return err
 		}
-		if bytes.Equal(part, zero[:len(part)]) {
+		if bytes.Equal(part[:n], zero[:n]) {
 			continue
 		}
-		if _, err := f.WriteAt(part, at); err != nil {
+		if _, err := f.WriteAt(part[:n], at); err != nil {
 			return err
 		}
 	}
