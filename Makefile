@@ -14,7 +14,7 @@ TOOLS := bmaptool:bmap-tools cpio:cpio dash:dash depmod:kmod dpkg-deb:dpkg \
 
 LINT := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 
-.PHONY: test tools vet lint cross unit long judge cluster cluster-faults bench bench-tools
+.PHONY: test tools vet lint cross unit long judge broad cluster cluster-faults bench bench-tools
 
 # With CI=true the cards boot too, which takes the better part of an hour, and
 # dpkg itself installs what the builder does.
@@ -44,6 +44,7 @@ vet:
 	go vet ./...
 	go vet -tags long ./...
 	go vet -tags judge ./builder/judge
+	go vet -tags broad ./cmd/picube-build
 	go vet -tags cluster ./cmd/picube-build
 
 lint:
@@ -63,9 +64,15 @@ long:
 	go test -tags long -timeout 120m -p 1 ./...
 
 # dpkg, under mmdebstrap, and our engine install the same packages: about ten
-# minutes. Files get their owners only from root.
+# minutes. Files get their owners only from root. For another architecture, by
+# qemu-user in hours: -args -arch arm64 -drop "".
 judge:
 	go test -tags judge -timeout 60m -v -run TestLists $(if $(filter-out 0,$(shell id -u)),-exec 'sudo -E') ./builder/judge
+
+# A card with 560 packages, some of which only its first boot can configure,
+# and the power fails meanwhile: half an hour.
+broad:
+	go test -tags broad -timeout 90m -v -run TestBroadCard ./cmd/picube-build
 
 # Two cards become a Kubernetes cluster, which has to work: a quarter of an
 # hour, and once as long to compile it.

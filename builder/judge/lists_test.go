@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/picube/picube-build/builder/debian/control"
@@ -39,36 +40,14 @@ var lists = []struct {
 // it takes away what stands in for the programs that the scripts called, one
 // by one, and the judge must notice.
 func TestLists(t *testing.T) {
-	debs := *debDir
-	if debs == "" {
-		debs = cacheDir(t, "debs")
-	}
+	debs := debFolder(t)
 	dropped := map[string]bool{}
 	for _, list := range lists {
 		if *onlyList != "" && *onlyList != list.name {
 			continue
 		}
 		t.Run(list.name, func(t *testing.T) {
-			real := openTruth(t, makeTruth(t, list.name, debs))
-			c := &candidate{
-				reference: NewReference(real),
-				archives:  openPackages(t, real, debs),
-				rules:     acceptedRules(t, list.name),
-				options: maintscript.Options{
-					Arch: *arch, Debconf: answers(readList(t, list.name+".debconf")), Depmod: modules{},
-					Wanted:  strings.Fields(readList(t, list.name+".packages")),
-					Locales: func(context.Context) (*tree.Tree, error) { return openLocales(t, real, debs), nil },
-				},
-			}
-			for _, a := range c.archives {
-				p, err := control.Parse(string(a.Control["control"]))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if p.Get("Priority") == "required" { // mmdebstrap asks for them
-					c.options.Wanted = append(c.options.Wanted, p.Get("Package"))
-				}
-			}
+			c := newCandidate(t, list.name, debs)
 			called := map[string]bool{}
 			ours, result := c.configure(t, func(name string, standIn shell.Command) shell.Command {
 				return func(ctx context.Context, p *shell.Process) int {
@@ -107,6 +86,9 @@ func TestLists(t *testing.T) {
 			if slices.Contains(strings.Split(*drop, ","), list.name) {
 				c.testDropped(t, called, dropped)
 			}
+			if list.name == "minimal" && *drop != "" {
+				c.testIdle(t, called)
+			}
 		})
 	}
 	if t.Failed() || *onlyList != "" {
@@ -121,7 +103,7 @@ func TestLists(t *testing.T) {
 }
 
 // acceptedRules reads what a list's two trees may differ in.
-func acceptedRules(t *testing.T, list string) []Rule {
+func acceptedRules(t testing.TB, list string) []Rule {
 	t.Helper()
 	var rules []Rule
 	for _, file := range []string{"common.txt", list + ".txt"} {
@@ -142,6 +124,32 @@ type candidate struct {
 	rules     []Rule
 }
 
+// newCandidate opens what dpkg made of a list, and the list's packages.
+func newCandidate(t testing.TB, list, debs string) *candidate {
+	t.Helper()
+	real := openTruth(t, makeTruth(t, list, debs))
+	c := &candidate{
+		reference: NewReference(real),
+		archives:  openPackages(t, real, debs),
+		rules:     acceptedRules(t, list),
+		options: maintscript.Options{
+			Arch: *arch, Debconf: answers(readList(t, list+".debconf")), Depmod: modules{},
+			Wanted:  strings.Fields(readList(t, list+".packages")),
+			Locales: func(context.Context) (*tree.Tree, error) { return openLocales(t, real, debs), nil },
+		},
+	}
+	for _, a := range c.archives {
+		p, err := control.Parse(string(a.Control["control"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Get("Priority") == "required" { // mmdebstrap asks for them
+			c.options.Wanted = append(c.options.Wanted, p.Get("Package"))
+		}
+	}
+	return c
+}
+
 // modules keeps depmod's work.
 type modules map[string][]byte
 
@@ -150,7 +158,7 @@ func (m modules) Put(key string, data []byte) error { m[key] = data; return nil 
 
 // configure installs the list; program may replace what stands in for
 // programs.
-func (c *candidate) configure(t *testing.T, program func(string, shell.Command) shell.Command) (*tree.Tree, maintscript.Report) {
+func (c *candidate) configure(t testing.TB, program func(string, shell.Command) shell.Command) (*tree.Tree, maintscript.Report) {
 	t.Helper()
 	ours := tree.New(epoch)
 	o := c.options
@@ -180,6 +188,40 @@ func answers(text string) map[string]string {
 		}
 	}
 	return out
+}
+
+// BenchmarkConfigure tells the processor seconds that a list's scripts need,
+// all else that makes a configured tree of its packages included, but for
+// depmod, which has a cache of its own, and the peak of the process's memory.
+func BenchmarkConfigure(b *testing.B) {
+	debs := debFolder(b)
+	for _, list := range lists {
+		if *onlyList != "" && *onlyList != list.name {
+			continue
+		}
+		b.Run(list.name, func(b *testing.B) {
+			c := newCandidate(b, list.name, debs)
+			c.configure(b, nil)
+			before, _ := usage(b)
+			for b.Loop() {
+				c.configure(b, nil)
+			}
+			after, peak := usage(b)
+			b.ReportMetric((after-before)/float64(b.N), "cpu-s/op")
+			b.ReportMetric(peak, "peak-MiB")
+		})
+	}
+}
+
+// usage returns the processor seconds that this process has used, and the
+// most memory it ever had.
+func usage(t testing.TB) (seconds, mib float64) {
+	t.Helper()
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		t.Fatal(err)
+	}
+	return float64(r.Utime.Nano()+r.Stime.Nano()) / 1e9, float64(r.Maxrss) / 1024
 }
 
 // testMutations shows that the judge fails over one wrong mode, owner or unit
@@ -215,29 +257,40 @@ func (c *candidate) testMutations(t *testing.T, ours *tree.Tree) {
 	}
 }
 
-// testDropped shows that the judge notices when a program that was called has
-// no stand-in any more, and names a path. It also tells which stand-ins could
-// as well do nothing and succeed, as far as the judge sees: those that only
-// answer questions. Programs that were dropped before are not dropped again.
+// testDropped shows that the judge notices when a program that was called
+// cannot be run, and names a path. Programs that were dropped before are not
+// dropped again.
 func (c *candidate) testDropped(t *testing.T, called, dropped map[string]bool) {
 	t.Helper()
-	var idle []string
 	for _, name := range slices.Sorted(maps.Keys(called)) {
 		if dropped[name] {
 			continue
 		}
 		dropped[name] = true
-		if v := c.compareWithout(t, name, nil); len(v.Rejected) == 0 {
+		v := c.compareWithout(t, name, func(_ context.Context, p *shell.Process) int {
+			p.Unsupported("anything: it was dropped")
+			return 1
+		})
+		if len(v.Rejected) == 0 {
 			t.Errorf("without %s the judge finds no difference", name)
-		} else {
-			t.Logf("without %s: %d differences, the first is %s %s", name, len(v.Rejected), v.Rejected[0].Path, v.Rejected[0].Kind)
+			continue
 		}
+		t.Logf("without %s: %d differences, the first is %s %s", name, len(v.Rejected), v.Rejected[0].Path, v.Rejected[0].Kind)
+	}
+}
+
+// testIdle tells which stand-ins might as well do nothing and succeed, as far
+// as the judge sees: those that only answer questions.
+func (c *candidate) testIdle(t *testing.T, called map[string]bool) {
+	t.Helper()
+	var unnoticed []string
+	for _, name := range slices.Sorted(maps.Keys(called)) {
 		v := c.compareWithout(t, name, func(context.Context, *shell.Process) int { return 0 })
 		if len(v.Rejected) == 0 {
-			idle = append(idle, name)
+			unnoticed = append(unnoticed, name)
 		}
 	}
-	t.Logf("might as well do nothing and succeed: %s", strings.Join(idle, " "))
+	t.Logf("%d stand-ins made idle; not noticed: %s", len(called), strings.Join(unnoticed, " "))
 }
 
 // compareWithout is the judge's verdict with another stand-in for a program.

@@ -37,7 +37,7 @@ var (
 const epoch = 1793491200 // any fixed time
 
 // cacheDir returns a folder that outlives the test.
-func cacheDir(t *testing.T, name string) string {
+func cacheDir(t testing.TB, name string) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -50,7 +50,16 @@ func cacheDir(t *testing.T, name string) string {
 	return dir
 }
 
-func readList(t *testing.T, name string) string {
+// debFolder returns the folder of .debs.
+func debFolder(t testing.TB) string {
+	t.Helper()
+	if *debDir != "" {
+		return *debDir
+	}
+	return cacheDir(t, "debs")
+}
+
+func readList(t testing.TB, name string) string {
 	t.Helper()
 	data, err := os.ReadFile("testdata/" + name)
 	if err != nil && !os.IsNotExist(err) {
@@ -60,7 +69,7 @@ func readList(t *testing.T, name string) string {
 }
 
 // makeTruth installs a list with mmdebstrap and returns the archive.
-func makeTruth(t *testing.T, list, debs string) string {
+func makeTruth(t testing.TB, list, debs string) string {
 	t.Helper()
 	if *truthDir != "" {
 		return filepath.Join(*truthDir, list+".tar")
@@ -90,7 +99,7 @@ func makeTruth(t *testing.T, list, debs string) string {
 	return archive
 }
 
-func openTruth(t *testing.T, archive string) *tree.Tree {
+func openTruth(t testing.TB, archive string) *tree.Tree {
 	t.Helper()
 	f, err := os.Open(archive)
 	if err != nil {
@@ -109,7 +118,7 @@ func openTruth(t *testing.T, archive string) *tree.Tree {
 }
 
 // openPackages opens the very versions that the real tree holds.
-func openPackages(t *testing.T, real *tree.Tree, debs string) []dpkg.Archive {
+func openPackages(t testing.TB, real *tree.Tree, debs string) []dpkg.Archive {
 	t.Helper()
 	installed, order := readStatus(t, real)
 	var files []string
@@ -125,7 +134,7 @@ func openPackages(t *testing.T, real *tree.Tree, debs string) []dpkg.Archive {
 	return archives
 }
 
-func readStatus(t *testing.T, real *tree.Tree) (map[string]control.Paragraph, []string) {
+func readStatus(t testing.TB, real *tree.Tree) (map[string]control.Paragraph, []string) {
 	t.Helper()
 	status, err := real.ReadFile(statusPath)
 	if err != nil {
@@ -138,7 +147,7 @@ func readStatus(t *testing.T, real *tree.Tree) (map[string]control.Paragraph, []
 	return installed.byName, installed.order
 }
 
-func openDebs(t *testing.T, debs string, names []string) []*deb.Package {
+func openDebs(t testing.TB, debs string, names []string) []*deb.Package {
 	t.Helper()
 	var files []deb.File
 	for _, name := range names {
@@ -168,7 +177,7 @@ func mirrors() archive.Mirrors {
 }
 
 // openLocales opens locales-all in the version of the real tree's locales.
-func openLocales(t *testing.T, real *tree.Tree, debs string) *tree.Tree {
+func openLocales(t testing.TB, real *tree.Tree, debs string) *tree.Tree {
 	t.Helper()
 	installed, _ := readStatus(t, real)
 	name := fmt.Sprintf("locales-all_%s_%s.deb", installed["locales"].Get("Version"), *arch)
@@ -184,7 +193,7 @@ func openLocales(t *testing.T, real *tree.Tree, debs string) *tree.Tree {
 	return locales
 }
 
-func download(t *testing.T, url, file string) {
+func download(t testing.TB, url, file string) {
 	t.Helper()
 	response, err := http.Get(url)
 	if err != nil {

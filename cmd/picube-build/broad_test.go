@@ -1,0 +1,169 @@
+//go:build broad
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/picube/picube-build/builder/emulator"
+	"github.com/picube/picube-build/builder/lock"
+)
+
+// broadBlueprint is a card with the judge's broad list; its kernel is the
+// board's.
+func broadBlueprint(t *testing.T) string {
+	t.Helper()
+	list, err := os.ReadFile("../../builder/judge/testdata/broad.packages")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packages strings.Builder
+	for name := range strings.FieldsSeq(string(list)) {
+		if !strings.HasPrefix(name, "linux-image-") {
+			fmt.Fprintf(&packages, "    %q,\n", name)
+		}
+	}
+	return `cube "broad" {
+  nodes    = 1
+  packages = [
+` + packages.String() + `  ]
+  debconf = {
+    "tzdata/Areas"                        = "Europe"
+    "tzdata/Zones/Europe"                 = "Berlin"
+    "locales/locales_to_be_generated"     = "en_US.UTF-8 UTF-8, de_DE.UTF-8 UTF-8"
+    "locales/default_environment_locale"  = "en_US.UTF-8"
+  }
+}
+`
+}
+
+// reinstalled are packages with scripts that a card must be able to install
+// once more.
+var reinstalled = []string{"ca-certificates", "cron", "dbus", "openssh-server", "ssl-cert"}
+
+// TestBroadCard is a card with more than 560 packages, some of which only the
+// first boot can configure. The power fails in the middle of that; the next
+// boot finishes it, and the card is one that dpkg and apt are content with.
+func TestBroadCard(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "broad.hcl")
+	if err := os.WriteFile(file, []byte(broadBlueprint(t)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cards := buildFile(t, file)
+	e := newEmulator(t)
+	n := cards.start(t, e, "rpi1", 1, func(c *emulator.Card) {
+		c.Size, c.Segment, c.CPUs, c.Memory = 8<<30, "broad", 2, 2048
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Minute)
+	defer cancel()
+	for _, line := range []string{`configuring \d+ packages: `, `Setting up `} {
+		lines, err := n.WaitConsole(ctx, regexp.MustCompile(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Log(lines)
+	}
+	n.PullPlug()
+	if err := n.PlugIn(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.WaitStage(ctx, emulator.Login); err != nil {
+		t.Fatal(err)
+	}
+	healthy := func() {
+		t.Helper()
+		for command, want := range map[string]string{
+			"systemctl is-system-running --wait; true": "running",
+			"systemctl --failed --no-legend":           "",
+			"sudo dpkg --audit":                        "",
+			"dpkg -l | sed 1,5d | grep -v ^ii; true":   "",
+		} {
+			if got := ask(t, n, command); got != want {
+				t.Errorf("%s: %q, want %q", command, got, want)
+			}
+		}
+	}
+	healthy()
+	t.Logf("first boot:\n%s", ask(t, n, "sudo journalctl --no-pager -o short-monotonic -u picube-configure; systemd-analyze; free -m; df -h /"))
+	for command, want := range map[string]string{
+		"LC_ALL=de_DE.UTF-8 date -d 2026-03-01 +%B":                         "März",
+		"date -d 2026-01-01 +%Z":                                            "CET",
+		"sudo -u postgres psql -Atc 'select 1'":                             "1",
+		"sudo test -s /etc/ssl/private/ssl-cert-snakeoil.key && echo there": "there",
+	} {
+		if got := ask(t, n, command); got != want {
+			t.Errorf("%s: %q, want %q", command, got, want)
+		}
+	}
+	for _, name := range reinstalled {
+		upload(t, n, cards, deb(t, file, name), "/tmp/"+name+".deb")
+	}
+	t.Log(ask(t, n, "sudo DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall /tmp/"+strings.Join(reinstalled, ".deb /tmp/")+".deb"))
+	healthy()
+}
+
+// deb returns where the build has cached a package.
+func deb(t *testing.T, blueprint, name string) string {
+	t.Helper()
+	l, err := lock.Read(lock.Path(blueprint))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _ := testCLI(t)
+	cache, err := c.cacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range l.Sets {
+		for _, p := range set.Packages {
+			if p.Name == name {
+				return filepath.Join(cache, "downloads", p.SHA256)
+			}
+		}
+	}
+	t.Fatalf("package %s: cannot find it in the lock", name)
+	return ""
+}
+
+// upload copies a file to a node.
+func upload(t *testing.T, n *emulator.Node, cards built, from, to string) {
+	t.Helper()
+	f, err := os.Open(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	conn, err := n.Dial(t.Context(), 22)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, channels, requests, err := ssh.NewClientConn(conn, net.JoinHostPort(n.Address().String(), "22"), &ssh.ClientConfig{
+		User: "pirate", Auth: []ssh.AuthMethod{ssh.PublicKeys(cards.key)},
+		HostKeyCallback: ssh.FixedHostKey(cards.hostKey(t, n.Name())),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := ssh.NewClient(client, channels, requests)
+	defer c.Close()
+	session, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	session.Stdin = f
+	if err := session.Run("cat >" + to); err != nil {
+		t.Fatal(err)
+	}
+}
