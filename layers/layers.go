@@ -20,6 +20,7 @@ import (
 	"github.com/picube/picube-build/layers/ssh"
 	"github.com/picube/picube-build/layers/status"
 	"github.com/picube/picube-build/layers/users"
+	"github.com/picube/picube-build/layers/wifi"
 )
 
 // Options are what layers need of the host.
@@ -28,7 +29,7 @@ type Options struct {
 }
 
 // Blocks are the blueprint's blocks that have a layer.
-func Blocks() []string { return []string{"kubernetes", "display", "fan", "time"} }
+func Blocks() []string { return []string{"kubernetes", "display", "fan", "time", "wifi", "status"} }
 
 // All returns the layers in the order in which they are applied.
 func All(o Options) []builder.Layer {
@@ -38,6 +39,7 @@ func All(o Options) []builder.Layer {
 		grow.Layer{},
 		configure.Layer{},
 		network.Layer{},
+		wifi.Layer{},
 		mdns.Layer{},
 		clock.Layer{},
 		users.Layer{},

@@ -146,11 +146,10 @@ func (s *section) lines(lines, glyphs []string) {
 		}
 		if offset, why := s.CheckLine(line, glyphs); why != "" {
 			at, exact := s.inText("lines", i, line, offset)
-			where := "Here"
-			if !exact {
-				where = fmt.Sprintf("At its column %d", offset+1)
+			if !exact { // the columns of the source are others
+				why = fmt.Sprintf("column %d: %s", offset+1, why)
 			}
-			s.errorf(at, "Invalid line", "%s: %s.", where, why)
+			s.errorf(at, "Invalid line", "A display's line is a template of Go's text/template; %s.", why)
 		}
 	}
 }

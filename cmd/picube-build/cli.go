@@ -130,6 +130,7 @@ the blueprint is wrong; 130 interrupted.`
 		c.buildCommand(),
 		c.checkCommand(),
 		c.planCommand(),
+		c.displayCommand(),
 		c.bootCommand(),
 		c.updateCommand(),
 		c.verifyCommand(),
@@ -138,6 +139,7 @@ the blueprint is wrong; 130 interrupted.`
 		c.kubeconfigCommand(),
 		c.cacheCommand(),
 		c.fmtCommand(),
+		c.importCommand(),
 		c.versionCommand(),
 	)
 	root.SetHelpCommand(&cobra.Command{Hidden: true}) // --help is enough

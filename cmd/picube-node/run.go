@@ -32,7 +32,8 @@ const usage = `usage: picube-node COMMAND
   fan full          let the fans run as fast as they can
   clock             set a clock that cannot be right
   clock save        remember the time over a power cut
-  serve             the status page and metrics`
+  serve             the status page and metrics
+  unblock           switch Wi-Fi radios on`
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
@@ -60,6 +61,10 @@ func run(ctx context.Context, args []string) error {
 		return fan(ctx, args[1:])
 	case "clock":
 		return clock(args[1:])
+	case "unblock":
+		return unblock()
+	case "serve":
+		return serve(ctx)
 	case "help", "-h", "--help":
 		fmt.Println(usage)
 		return nil

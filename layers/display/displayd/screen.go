@@ -4,6 +4,8 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"github.com/picube/picube-build/layers/status/statusd"
 )
 
 // Times of the show.
@@ -122,4 +124,22 @@ func window(line []rune, columns int, elapsed time.Duration) string {
 		offset = min(int((elapsed-scrollHold)/scrollStep)+1, len(line)-columns)
 	}
 	return string(line[offset : offset+columns])
+}
+
+// Screens returns every screen that a display shows of a state, one after the
+// other and as wide as the display; of a line that scrolls, its beginning.
+func Screens(d Display, s statusd.Status, now time.Time) ([][]string, error) {
+	show, err := newShow(d)
+	if err != nil {
+		return nil, err
+	}
+	if err := show.update(now, StateOf(s, now)); err != nil {
+		return nil, err
+	}
+	var out [][]string
+	for i := range show.screens {
+		show.index, show.since = i, now
+		out = append(out, show.frame(now))
+	}
+	return out, nil
 }

@@ -263,45 +263,44 @@ func (s *Status) FindProblems() {
 // Print writes the state for a person.
 func (s Status) Print(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(name, format string, args ...any) { fmt.Fprintf(tw, name+"\t"+format+"\n", args...) }
-	row("node", "%s (%s of cube %s, cluster %s)", s.Hostname, s.Role, s.Cube, s.Cluster)
 	for _, p := range s.Problems {
-		row("PROBLEM", "%s", p)
+		fmt.Fprintf(tw, "PROBLEM\t%s\n", p)
 	}
-	if s.Board != "" {
-		row("board", "%s", s.Board)
-	}
-	row("address", "%s", s.Address)
-	if len(s.Addresses) > 0 {
-		row("all", "%s", strings.Join(s.Addresses, " "))
-	}
-	if s.WiFi != nil {
-		row("Wi-Fi", "%s", s.WiFi)
-	}
-	if s.Stage != "" {
-		row("stage", "%s", s.Stage)
-	}
-	if s.ClusterView != "" {
-		row("cluster", "%s", s.ClusterView)
-	}
-	row("up", "%.0f s, load %.2f", s.Uptime, s.Load)
-	row("memory", "%d of %d MiB available", s.Memory.Available>>20, s.Memory.Total>>20)
-	if s.Disk.Total > 0 {
-		row("card", "%d of %d MiB available", s.Disk.Available>>20, s.Disk.Total>>20)
-	}
-	if s.Wear != nil {
-		row("wear", "%d %%", *s.Wear)
-	}
-	if s.Temperature != nil {
-		row("temperature", "%.1f °C", *s.Temperature)
-	}
-	if s.Voltage != nil {
-		row("voltage", "%.2f V", *s.Voltage)
-	}
-	if s.Fan != nil {
-		row("fan", "%s", s.Fan)
+	for _, r := range s.rows() {
+		fmt.Fprintf(tw, "%s\t%s\n", r.Name, r.Text)
 	}
 	return tw.Flush()
+}
+
+// rows are what is known, in words.
+func (s Status) rows() []Row {
+	var rows []Row
+	row := func(known bool, name, format string, args ...any) {
+		if known {
+			rows = append(rows, Row{name, fmt.Sprintf(format, args...)})
+		}
+	}
+	row(true, "node", "%s (%s of cube %s, cluster %s)", s.Hostname, s.Role, s.Cube, s.Cluster)
+	row(s.Board != "", "board", "%s", s.Board)
+	row(true, "address", "%s", s.Address)
+	row(len(s.Addresses) > 0, "all addresses", "%s", strings.Join(s.Addresses, " "))
+	row(s.WiFi != nil, "Wi-Fi", "%s", s.WiFi)
+	row(s.Stage != "", "stage", "%s", s.Stage)
+	row(s.ClusterView != "", "cluster", "%s", s.ClusterView)
+	row(true, "up", "%.0f s, load %.2f", s.Uptime, s.Load)
+	row(true, "memory", "%d of %d MiB available", s.Memory.Available>>20, s.Memory.Total>>20)
+	row(s.Disk.Total > 0, "card", "%d of %d MiB available", s.Disk.Available>>20, s.Disk.Total>>20)
+	if s.Wear != nil {
+		row(true, "wear", "%d %%", *s.Wear)
+	}
+	if s.Temperature != nil {
+		row(true, "temperature", "%.1f °C", *s.Temperature)
+	}
+	if s.Voltage != nil {
+		row(true, "voltage", "%.2f V", *s.Voltage)
+	}
+	row(s.Fan != nil, "fan", "%s", s.Fan)
+	return rows
 }
 
 // SetStage records a stage and announces it on the console, where the
