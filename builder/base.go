@@ -207,7 +207,8 @@ func (b *Builder) settleImage(r *plan.Root, i *image) error {
 	for _, d := range done {
 		b.Report.Detail("base image: %s", d)
 	}
-	return err
+	note := fmt.Sprintf("%s %s\n", path.Base(filepath.ToSlash(r.Cube.Base.Source)), r.Cube.Base.SHA256)
+	return errors.Join(err, i.Root.MkdirAll(path.Dir(baseimage.Note), 0o755), i.Root.WriteFile(baseimage.Note, []byte(note), 0o644))
 }
 
 // imageOffers returns where an image's packages come from, and those that it

@@ -30,6 +30,10 @@ import (
 // BootDir is where an image mounts its boot partition.
 const BootDir = "/boot/firmware"
 
+// Note is where a card says which image it was made on: the image's name and
+// the SHA-256 of its file.
+const Note = "/usr/lib/picube/base-image"
+
 // Image is an opened image.
 type Image struct {
 	Family Family

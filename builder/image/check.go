@@ -14,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/picube/picube-build/builder/baseimage"
 	"github.com/picube/picube-build/builder/tree"
 	"github.com/picube/picube-build/firmware"
 )
@@ -104,10 +105,9 @@ func (k *checker) node() {
 // bootFiles compares the boot partition, whose format has no checksums, with
 // the copies that the root file system has of the same files.
 //
-// Someone else's image has a boot partition of its own making; it lacks what
-// layers/boot leaves for raspi-firmware.
+// On someone else's image the boot partition is of its maker's making.
 func (k *checker) bootFiles(board firmware.Board) {
-	if !k.card.Root.Exists("/etc/default/raspi-extra-cmdline") {
+	if k.card.Root.Exists(baseimage.Note) {
 		return
 	}
 	kernel, err := firmware.Kernel(k.card.Root)
