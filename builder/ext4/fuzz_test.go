@@ -16,7 +16,7 @@ import (
 
 // fuzzImages are the images that the fuzzer damages: without checksums, so
 // that damage gets past them, and ours.
-func fuzzImages(f *testing.F) (images [][]byte) {
+func fuzzImages(f testing.TB) (images [][]byte) {
 	dir := f.TempDir()
 	src := filepath.Join(dir, "src")
 	for _, err := range []error{

@@ -33,7 +33,7 @@ var kernelImages = []struct {
 	{"no checksums", "", []string{"-O", "^metadata_csum"}},
 	{"inline_data", "inline", []string{"-O", "inline_data", "-b", "4096"}},
 	{"inline_data, 1k blocks and inodes", "inline", []string{"-O", "inline_data", "-b", "1024", "-I", "1024"}},
-	{"bigalloc", "", []string{"-O", "bigalloc", "-C", "32768"}},
+	{"bigalloc", "", []string{"-O", "bigalloc", "-b", "4096", "-C", "32768"}},
 	{"ea_inode", "ea_inode", []string{"-O", "ea_inode"}},
 	{"ea_inode, inline_data", "ea_inode", []string{"-O", "ea_inode,inline_data"}},
 	{"orphan_file, large_dir", "", []string{"-O", "orphan_file,large_dir,metadata_csum_seed"}},
