@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -82,5 +84,25 @@ func TestBootRefuses(t *testing.T) {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+func TestYes(t *testing.T) {
+	for text, want := range map[string]bool{"\n": true, "y\nmore": true, "Yes\r\n": true, " no \nmore": false, "N\n": false, "": false, "y": false} {
+		in := strings.NewReader(text)
+		got, err := yes(t.Context(), in)
+		if got != want || err != nil {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+		if rest, _ := io.ReadAll(in); strings.HasSuffix(text, "more") != (string(rest) == "more") {
+			t.Errorf("%q: %q is left", text, rest)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	never, w := io.Pipe()
+	defer w.Close()
+	if _, err := yes(ctx, never); !errors.Is(err, context.Canceled) {
+		t.Errorf("Ctrl-C: %v", err)
 	}
 }

@@ -201,19 +201,26 @@ func testCube(t *testing.T, cards built) {
 	fmt.Fprintln(&checks, "hostname; systemctl is-system-running --wait; systemctl --failed --no-legend; sudo dpkg --audit; dpkg -l | sed 1,5d | grep -v ^ii; ls /boot/firmware/picube/identity 2>/dev/null")
 	for i, name := range names {
 		for _, peer := range []string{fmt.Sprintf("10.42.1.%d", i+1), name + ".local"} {
-			fmt.Fprintf(&checks, "ping -c 3 -W 10 %s >/dev/null || echo cannot reach %s\n", peer, peer)
+			fmt.Fprintf(&checks, "ping -c 2 -i 0.2 -W 10 %s >/dev/null || echo cannot reach %s\n", peer, peer)
 		}
 	}
 	fmt.Fprintln(&checks, "cat /etc/machine-id; true")
+	var mu sync.Mutex
 	ids := map[string]bool{}
+	var wg sync.WaitGroup
 	for _, name := range names {
-		out, err := b.ssh(name, checks.String())
-		said := strings.Split(out, "\n")
-		if err != nil || len(said) != 3 || said[0] != name || said[1] != "running" {
-			t.Errorf("%s: %q, %v", name, said, err)
-		}
-		ids[said[len(said)-1]] = true
+		wg.Go(func() {
+			out, err := b.ssh(name, checks.String())
+			said := strings.Split(out, "\n")
+			if err != nil || len(said) != 3 || said[0] != name || said[1] != "running" {
+				t.Errorf("%s: %q, %v", name, said, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			ids[said[len(said)-1]] = true
+		})
 	}
+	wg.Wait()
 	if len(ids) != len(names) {
 		t.Errorf("machine ids %v of %d nodes", ids, len(names))
 	}
