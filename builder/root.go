@@ -85,7 +85,10 @@ func (b *Builder) contentKey(r *plan.Root, node []byte) ([sha256.Size]byte, erro
 // rootDir returns where a root lies in the cache once it is made, and what it
 // is made from.
 func (b *Builder) rootDir(ctx context.Context, r *plan.Root) (dir string, content [sha256.Size]byte, node []byte, err error) {
-	if node, err = b.Program(ctx, r.Arch); err != nil {
+	end := b.Report.Step("picube-node")
+	node, err = b.Program(ctx, r.Arch)
+	end()
+	if err != nil {
 		return "", content, nil, err
 	}
 	if content, err = b.contentKey(r, node); err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -99,9 +98,15 @@ func (b *Builder) configure(ctx context.Context, r *plan.Root, t *tree.Tree, pac
 	for i, p := range packages.install {
 		archives[i] = dpkg.Archive{Control: p.Control, Entries: p.Entries}
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	modules := b.readModules(ctx, packages.install)
+	defer func() { // the packages' contents are the caller's
+		cancel()
+		<-modules.ready
+	}()
 	o := maintscript.Options{
 		Arch: r.Arch, Debconf: r.Cube.Debconf, Progress: func(dpkg.Step) { advance(1) },
-		Depmod: keep{filepath.Join(b.Cache, "depmod")},
+		Depmod: modules,
 	}
 	asked, err := wishes(r)
 	if err != nil {
