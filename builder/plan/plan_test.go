@@ -24,7 +24,8 @@ func testOptions() Options {
 			"rpi3": pi, "zero2w": pi, "rpi4": pi, "cm4": pi,
 			"virt": {Arch: "arm64", Packages: []string{"linux-image-arm64"}},
 		},
-		Base: []string{"systemd", "udev"},
+		Base:    []string{"systemd", "udev"},
+		OnImage: []string{"systemd"},
 		Layers: func(r *Root) []Request {
 			list := []Request{{Name: "openssh-server", By: "layer ssh"}, {Name: "udev", By: "layer display"}}
 			if r.Role != RoleNode {
