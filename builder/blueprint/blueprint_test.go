@@ -166,6 +166,23 @@ func TestAddingACubeRenamesNothing(t *testing.T) {
 	}
 }
 
+func TestZoneFromDebconf(t *testing.T) {
+	for cube, want := range map[string]string{
+		"": "Etc/UTC",
+		`debconf = { "tzdata/Areas" = "Europe", "tzdata/Zones/Europe" = "Berlin" }`:                                         "Europe/Berlin",
+		`debconf = { "tzdata/Areas" = "Europe" }`:                                                                           "Etc/UTC",
+		"debconf = { \"tzdata/Areas\" = \"Europe\", \"tzdata/Zones/Europe\" = \"Berlin\" }\ntime { zone = \"Asia/Tokyo\" }": "Asia/Tokyo",
+	} {
+		bp, diags := Parse("x.hcl", []byte("cube \"a\" {\nnodes = 1\n"+cube+"\n}"), testOptions())
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		if got := bp.Cubes[0].Time.Zone; got != want {
+			t.Errorf("%s: zone %s, want %s", cube, got, want)
+		}
+	}
+}
+
 func TestFailingKeys(t *testing.T) {
 	o := testOptions()
 	o.SSHKeys = func() ([]string, error) { return nil, errors.New("cannot read keys") }

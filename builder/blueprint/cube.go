@@ -70,7 +70,7 @@ func (p *parser) readCube(b *hcl.Block, place int) *Cube {
 	c.Network = s.network()
 	c.Users = s.users()
 	c.Nodes = s.nodes(c, count, board, place == 0)
-	c.Time = Time{Zone: "Etc/UTC"}
+	c.Time = Time{Zone: answeredZone(c.Debconf)}
 	if s.layerExists("time") {
 		s.time(&c.Time)
 	}
@@ -476,4 +476,14 @@ func (p *parser) checkClusters(cubes []*Cube) {
 		}
 		p.checkKubernetes(name, members)
 	}
+}
+
+// answeredZone is the zone that tzdata's answers choose, UTC if they choose
+// none.
+func answeredZone(debconf map[string]string) string {
+	area := debconf["tzdata/Areas"]
+	if zone := debconf["tzdata/Zones/"+area]; area != "" && zone != "" {
+		return area + "/" + zone
+	}
+	return "Etc/UTC"
 }
