@@ -200,8 +200,12 @@ func (b *Builder) settleImage(r *plan.Root, i *image) error {
 	for _, name := range gone {
 		b.Report.Detail("base image: package %s is removed", name)
 	}
+	interfaces := []string{r.Cube.Network.Interface}
+	if len(r.Cube.WiFi) > 0 {
+		interfaces = append(interfaces, "wlan0")
+	}
 	done, err := i.Settle(baseimage.Options{
-		Interface: r.Cube.Network.Interface, RootLabel: imageRootLabel, BootLabel: imageBootLabel,
+		Interfaces: interfaces, RootLabel: imageRootLabel, BootLabel: imageBootLabel,
 		NoSwap: r.Role != plan.RoleNode,
 	})
 	for _, d := range done {

@@ -203,7 +203,7 @@ func TestOpenAndSettle(t *testing.T) {
 		if err != nil || len(installed) != 1 || installed[0].Name != "dpkg" || !installed[0].Essential {
 			t.Errorf("installed are %v: %v", installed, err)
 		}
-		done, err := i.Settle(baseimage.Options{Interface: "eth0", RootLabel: "rootfs", BootLabel: "bootfs", NoSwap: true})
+		done, err := i.Settle(baseimage.Options{Interfaces: []string{"eth0", "wlan0"}, RootLabel: "rootfs", BootLabel: "bootfs", NoSwap: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -212,7 +212,7 @@ regenerate_ssh_host_keys.service is switched off
 resize2fs_once is removed
 cloud-init is switched off
 Wi-Fi is not blocked any more (platform-3f300000.mmcnr:wlan)
-NetworkManager leaves eth0 alone
+NetworkManager leaves eth0 wlan0 alone
 rpi-swap is switched off: Kubernetes wants no swap`
 		if diff := cmp.Diff(want, strings.Join(done, "\n")); diff != "" {
 			t.Error(diff)
@@ -228,6 +228,7 @@ rpi-swap is switched off: Kubernetes wants no swap`
 			"/etc/fstab":                  "proc            /proc           proc    defaults          0       0\nLABEL=bootfs  /boot/firmware  vfat    defaults          0       2\nLABEL=rootfs  /               ext4    defaults,noatime  0       1\n# a swapfile is not a swap partition\n",
 			"/etc/default/raspi-firmware": "#CMA=64M\nROOTPART=\"LABEL=rootfs\"\n",
 			"/var/lib/systemd/rfkill/platform-3f300000.mmcnr:wlan":      "0\n",
+			"/etc/NetworkManager/conf.d/picube.conf":                    "# systemd-networkd has them.\n[keyfile]\nunmanaged-devices=interface-name:eth0;interface-name:wlan0\n",
 			"/var/lib/systemd/rfkill/platform-soc:bluetooth":            "1\n",
 			"/boot/firmware/kernel8.img":                                "kernel",
 			"/etc/systemd/system/multi-user.target.wants/other.service": "[Unit]\n",

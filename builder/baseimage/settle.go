@@ -12,8 +12,8 @@ import (
 
 // Options say what Settle has to make room for.
 type Options struct {
-	// Interface is the one that systemd-networkd will set up: "eth0".
-	Interface string
+	// Interfaces are those that systemd-networkd will set up: "eth0".
+	Interfaces []string
 	// RootLabel and BootLabel are what fstab shall find the partitions by.
 	RootLabel, BootLabel string
 	// NoSwap switches swapping off, as Kubernetes wants it.
@@ -138,12 +138,13 @@ func (s *settling) rfkill() error {
 	return nil
 }
 
-// network keeps others from the interface that networkd has.
+// network keeps others from the interfaces that networkd has.
 func (s *settling) network() error {
-	name := s.options.Interface
+	names := strings.Join(s.options.Interfaces, " ")
 	if s.t.Exists("/etc/NetworkManager") {
-		text := fmt.Sprintf("# systemd-networkd has it.\n[keyfile]\nunmanaged-devices=interface-name:%s\n", name)
-		s.say("NetworkManager leaves %s alone", name)
+		text := "# systemd-networkd has them.\n[keyfile]\nunmanaged-devices=interface-name:" +
+			strings.Join(s.options.Interfaces, ";interface-name:") + "\n"
+		s.say("NetworkManager leaves %s alone", names)
 		if err := errors.Join(
 			s.t.MkdirAll("/etc/NetworkManager/conf.d", 0o755),
 			s.t.WriteFile("/etc/NetworkManager/conf.d/picube.conf", []byte(text), 0o644),
@@ -151,16 +152,20 @@ func (s *settling) network() error {
 			return err
 		}
 	}
-	if p := "/etc/network/interfaces.d/" + name; s.t.Exists(p) {
+	for _, name := range s.options.Interfaces {
+		p := "/etc/network/interfaces.d/" + name
+		if !s.t.Exists(p) {
+			continue
+		}
 		s.say("%s is removed", p)
 		if err := s.t.Remove(p); err != nil {
 			return err
 		}
 	}
 	if p := "/etc/dhcpcd.conf"; s.t.Exists(p) {
-		s.say("dhcpcd leaves %s alone", name)
+		s.say("dhcpcd leaves %s alone", names)
 		return s.edit(p, func(lines []string) []string {
-			return append([]string{"denyinterfaces " + name}, lines...)
+			return append([]string{"denyinterfaces " + names}, lines...)
 		})
 	}
 	return nil
