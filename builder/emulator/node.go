@@ -465,7 +465,10 @@ func (n *Node) ended(r *run, wait error) {
 	case reason == "guest-shutdown":
 		n.plugged = false
 	default:
-		n.setError(fmt.Errorf("QEMU ended: %w: %s", wait, r.stderr))
+		if text := r.stderr.String(); text != "" {
+			wait = fmt.Errorf("%w: %s", wait, text)
+		}
+		n.setError(fmt.Errorf("QEMU ended: %w", wait))
 	}
 	n.notify()
 	n.mu.Unlock()

@@ -76,13 +76,7 @@ func boot(t *testing.T, cards built, args ...string) *booted {
 	if err := os.Symlink(self, program); err != nil {
 		t.Fatal(err)
 	}
-	// Short enough for sockets, and nobody else's.
-	tmp, err := os.MkdirTemp("", "t")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(tmp) })
-	b := &booted{t: t, tmp: tmp, cards: cards, ended: make(chan error, 1), lines: &lines{more: make(chan struct{})}}
+	b := &booted{t: t, tmp: t.TempDir(), cards: cards, ended: make(chan error, 1), lines: &lines{more: make(chan struct{})}}
 	b.run(program, args...)
 	t.Cleanup(func() { b.cmd.Process.Kill() })
 	return b
@@ -325,12 +319,12 @@ func testEnds(t *testing.T, cards built) {
 		t.Fatal(err)
 	}
 	machine.Kill()
-	if code := b.end(); code != exitFailed || !strings.Contains(b.stderr.String(), "node rpi1: QEMU ended: signal: killed") || !strings.Contains(b.stderr.String(), "Booting Linux") {
+	if code := b.end(); code != exitFailed || !strings.Contains(b.stderr.String(), "node rpi1: QEMU ended: signal: killed") || !strings.Contains(b.stderr.String(), "its console's last lines:") {
 		t.Errorf("a machine is killed: exit code %d: %s", code, &b.stderr)
 	}
 
-	again("--until", "login", "--timeout", "3s")
-	if code := b.end(); code != exitFailed || !strings.Contains(b.stderr.String(), "node rpi1: cannot wait longer for stage login: the limit of 3s is over") {
+	again("--until", "login", "--timeout", "1s")
+	if code := b.end(); code != exitFailed || !strings.Contains(b.stderr.String(), "node rpi1: cannot wait longer for stage userspace: the limit of 1s is over") {
 		t.Errorf("too late: exit code %d: %s", code, &b.stderr)
 	}
 
