@@ -38,11 +38,11 @@ type card struct {
 }
 
 // table returns the card's partition table.
-func (c card) table() disk.Table { return disk.ForCard(c.diskID, bootSize, c.root.Size) }
+func (c card) table() disk.Table { return disk.ForCard(c.diskID, c.root.BootSize, c.root.Size) }
 
 // write makes the image under a temporary name and gives it its own only when
 // it is complete and on the disk.
-func (c card) write(ctx context.Context) (output.Image, error) {
+func (c card) write(ctx context.Context, folder *output.Folder) (output.Image, error) {
 	table := c.table()
 	img := output.Image{Name: filepath.Base(c.path), Inputs: c.inputSum, CardSize: table.Size()}
 	start := table.Partitions[1].Start
@@ -61,12 +61,27 @@ func (c card) write(ctx context.Context) (output.Image, error) {
 		}
 		return nil
 	}
+	// finish brings f to the disk, which is slower than the digest of what r
+	// reads, and works meanwhile.
+	finish := func(f *os.File, r io.ReaderAt) error {
+		end := c.begin("sync")
+		synced := make(chan error, 1)
+		go func() {
+			synced <- output.Sync(f, c.path)
+			end()
+		}()
+		if err := errors.Join(sum(r), <-synced); err != nil {
+			return err
+		}
+		img.Size, img.SHA256 = img.CardSize, img.CardSHA256
+		return nil
+	}
 	plain := func(f *os.File) error {
 		if err := f.Truncate(img.CardSize); err != nil {
 			return fmt.Errorf("%s: cannot set its length to %d: %w", c.path, img.CardSize, err)
 		}
 		var err error
-		if h, err = c.writeHead(ctx, f); err != nil {
+		if h, err = c.writeHead(ctx, f, nil); err != nil {
 			return err
 		}
 		end := c.begin("copy")
@@ -75,18 +90,15 @@ func (c card) write(ctx context.Context) (output.Image, error) {
 		if err != nil {
 			return err
 		}
-		// The disk works meanwhile, which is slower than the digest.
-		end = c.begin("sync")
-		synced := make(chan error, 1)
-		go func() {
-			synced <- output.Sync(f, c.path)
-			end()
-		}()
-		if err := errors.Join(sum(f), <-synced); err != nil {
+		return finish(f, f)
+	}
+	// The root of an image that is there is not trusted blindly: the digest is
+	// of what it should be.
+	inPlace := func(f *os.File, used []tree.Range) (err error) {
+		if h, err = c.writeHead(ctx, patchFile{f}, used); err != nil {
 			return err
 		}
-		img.Size, img.SHA256 = img.CardSize, img.CardSHA256
-		return nil
+		return finish(f, cardReader{head: f, root: root, start: start})
 	}
 	packed := func(f *os.File) error {
 		scratch, err := os.CreateTemp(filepath.Dir(c.path), ".head-*")
@@ -100,7 +112,7 @@ func (c card) write(ctx context.Context) (output.Image, error) {
 		if err := scratch.Truncate(start); err != nil {
 			return fmt.Errorf("%s: cannot set its length to %d: %w", scratch.Name(), start, err)
 		}
-		if h, err = c.writeHead(ctx, scratch); err != nil {
+		if h, err = c.writeHead(ctx, scratch, nil); err != nil {
 			return err
 		}
 		r := cardReader{head: scratch, root: root, start: start}
@@ -113,11 +125,15 @@ func (c card) write(ctx context.Context) (output.Image, error) {
 		}
 		return nil
 	}
-	write := plain
 	if c.compress != compress.None {
-		write = packed
+		err = output.Create(c.path, packed)
+	} else {
+		var done bool
+		if done, err = c.patch(folder, inPlace); !done && err == nil {
+			err = output.Create(c.path, plain)
+		}
 	}
-	if err := output.Create(c.path, write); err != nil {
+	if err != nil {
 		return img, err
 	}
 	return img, c.writeBmap(h)

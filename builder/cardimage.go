@@ -65,8 +65,12 @@ type head struct {
 	mbr  *bmap.Map    // of the first block
 }
 
-// writeHead writes the partition table and the boot partition.
-func (c card) writeHead(ctx context.Context, f *os.File) (*head, error) {
+// writeHead writes the partition table and the boot partition; used ranges may
+// hold something else so far.
+func (c card) writeHead(ctx context.Context, f interface {
+	io.ReaderAt
+	io.WriterAt
+}, used []tree.Range) (*head, error) {
 	defer c.begin("boot partition")()
 	table := c.table()
 	if err := table.Write(f); err != nil {
@@ -81,6 +85,9 @@ func (c card) writeHead(ctx context.Context, f *os.File) (*head, error) {
 	h := &head{data: []tree.Range{{Offset: 0, Length: disk.SectorSize}}}
 	written := w.merged()
 	h.data = append(h.data, shift(written, boot.Start)...)
+	if err := clearRest(f, used, h.data); err != nil {
+		return nil, fmt.Errorf("%s: cannot clear what was there: %w", c.path, err)
+	}
 	volume := io.NewSectionReader(f, boot.Start, boot.Size)
 	begin, err := fatBegin(volume)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func smallCard(t *testing.T, format compress.Format) card {
 	if err := r.WriteFile("/hello", bytes.Repeat([]byte("hello "), 10_000), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	root := &rootImage{Path: filepath.Join(dir, rootFile), Boot: tree.New(1_750_000_000)}
+	root := &rootImage{Path: filepath.Join(dir, rootFile), Boot: tree.New(1_750_000_000), BootSize: 40 << 20}
 	if err := writeFile(root.Path, func(f *os.File) error {
 		res, err := ext4.Write(t.Context(), f, r, ext4.Options{Free: 4 << 20, Label: rootLabel, Epoch: 1_750_000_000})
 		if err != nil {
@@ -156,12 +157,79 @@ func TestCardsAreMadeAgain(t *testing.T) {
 	}
 }
 
+// TestCardsArePatched changes boot partitions of cards that are there.
+func TestCardsArePatched(t *testing.T) {
+	c := smallCard(t, compress.None)
+	dir := filepath.Dir(c.path)
+	folder := output.Open(dir)
+	shared := c.boot
+	write := func(name string, length int, hold bool) {
+		t.Helper()
+		c.inputSum += "."
+		c.boot = tree.New(1_750_000_000)
+		for p, n := range shared.All() {
+			if err := c.boot.Put(p, &tree.Inode{Mode: n.Mode, ModTime: n.ModTime, Content: n.Content}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.boot.WriteFile("/"+name, bytes.Repeat([]byte(name), length), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before, _ := os.Stat(c.path)
+		if hold { // as a machine that runs from it
+			f, err := os.Open(c.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+		}
+		if err := c.make(t.Context(), folder); err != nil {
+			t.Fatal(err)
+		}
+		after, err := os.Stat(c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := before != nil && !hold && runtime.GOOS == "linux"; os.SameFile(before, after) != want {
+			t.Errorf("%s: patched: %v", name, !want)
+		}
+		img, _ := folder.Lookup(filepath.Base(c.path))
+		patched, _ := sums(t, c.path)
+		verifyBmap(t, c)
+		other := c
+		other.path = filepath.Join(t.TempDir(), "rpi1.img")
+		if err := other.make(t.Context(), output.Open(filepath.Dir(other.path))); err != nil {
+			t.Fatal(err)
+		}
+		if fresh, _ := sums(t, other.path); fresh != patched || img.SHA256 != fresh {
+			t.Errorf("%s: it is %s, recorded as %s, written anew %s", name, patched, img.SHA256, fresh)
+		}
+	}
+	write("a", 3_000_000, false)
+	write("b", 10, false)
+	write("long-name-that-needs-entries", 200_000, false)
+	write("c", 10, true)
+	if left, err := filepath.Glob(filepath.Join(dir, ".*-*")); err != nil || len(left) > 0 {
+		t.Errorf("left %q; error: %v", left, err)
+	}
+	// A failure leaves no half image, a damaged root is not taken over.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c.inputSum += "."
+	if err := c.make(ctx, folder); err == nil {
+		t.Error("a cancelled write was taken")
+	}
+	if _, err := os.Stat(c.path); err == nil {
+		t.Error("half an image has its name")
+	}
+}
+
 func TestFailedCardsLeaveNothing(t *testing.T) {
 	for _, format := range []compress.Format{compress.None, compress.Gzip} {
 		c := smallCard(t, format)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := c.write(ctx); err == nil {
+		if _, err := c.write(ctx, output.Open(filepath.Dir(c.path))); err == nil {
 			t.Error("a cancelled write was taken")
 		}
 		left, err := os.ReadDir(filepath.Dir(c.path))

@@ -41,7 +41,7 @@ func (c card) isThere(folder *output.Folder) bool {
 // make writes the card, and removes images of the node that are packed
 // otherwise.
 func (c card) make(ctx context.Context, folder *output.Folder) error {
-	img, err := c.write(ctx)
+	img, err := c.write(ctx, folder)
 	if err != nil {
 		return err
 	}

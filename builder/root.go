@@ -28,6 +28,8 @@ type rootImage struct {
 	Data []tree.Range // what of it is not zero
 	Map  *bmap.Map    // what of it a card must hold
 	Boot *tree.Tree   // the boot partition without what is a node's own
+	// BootSize is the boot partition's length, in bytes.
+	BootSize int64
 	// Unpacked are the packages that the first boot configures.
 	Unpacked []string
 
@@ -154,7 +156,7 @@ func openRoot(dir string) (*rootImage, error) {
 	}
 	img := &rootImage{
 		Path: filepath.Join(dir, rootFile), Size: meta.Map.ImageSize, Data: meta.Data, Map: meta.Map,
-		Boot: shared, Unpacked: meta.Unpacked, close: boot.Close,
+		Boot: shared, BootSize: meta.BootMap.ImageSize, Unpacked: meta.Unpacked, close: boot.Close,
 	}
 	img.verify = func(ctx context.Context) error {
 		f, err := os.Open(img.Path)
