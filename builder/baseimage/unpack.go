@@ -57,7 +57,14 @@ func Unpack(ctx context.Context, from, to, sum string, advance func(n int64)) (e
 			return err
 		}
 	}
-	size, unpackErr := writeSparse(ctx, tmp, image)
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	size, unpackErr := unpackXZ(ctx, in, info.Size(), func(b []byte, at int64) error { return writeHoles(tmp, b, at) })
+	if errors.Is(unpackErr, errNotSplit) {
+		size, unpackErr = writeSparse(ctx, tmp, image)
+	}
 	unpackErr = errors.Join(unpackErr, image.Close())
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -142,23 +149,15 @@ func (c *counter) Read(b []byte) (int, error) {
 
 // writeSparse writes what r reads, but leaves holes where blocks are zero.
 func writeSparse(ctx context.Context, f *os.File, r io.Reader) (int64, error) {
-	const block = 64 << 10
-	zeros := make([]byte, block)
-	b := make([]byte, 16*block)
+	b := make([]byte, 1<<20)
 	var at int64
 	for {
 		if err := ctx.Err(); err != nil {
 			return at, err
 		}
 		n, err := io.ReadFull(r, b)
-		for from := 0; from < n; from += block {
-			part := b[from:min(from+block, n)]
-			if bytes.Equal(part, zeros[:len(part)]) {
-				continue
-			}
-			if _, err := f.WriteAt(part, at+int64(from)); err != nil {
-				return at, err
-			}
+		if err := writeHoles(f, b[:n], at); err != nil {
+			return at, err
 		}
 		at += int64(n)
 		switch {
@@ -170,6 +169,21 @@ func writeSparse(ctx context.Context, f *os.File, r io.Reader) (int64, error) {
 			return at, fmt.Errorf("it is larger than %d bytes", int64(MaxSize))
 		}
 	}
+}
+
+// writeHoles writes b but for what of it is zero.
+func writeHoles(f *os.File, b []byte, at int64) error {
+	var zeros [64 << 10]byte
+	for len(b) > 0 {
+		part := b[:min(len(zeros), len(b))]
+		if !bytes.Equal(part, zeros[:len(part)]) {
+			if _, err := f.WriteAt(part, at); err != nil {
+				return err
+			}
+		}
+		b, at = b[len(part):], at+int64(len(part))
+	}
+	return nil
 }
 
 // isEnd tells the end of r, which io.ReadFull calls unexpected after part of a
