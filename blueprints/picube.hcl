@@ -33,4 +33,22 @@ cube "picube" {
   #       authorized_keys = ssh_keys() # the public keys in ~/.ssh
   #       sudo            = true
   #     }
+
+  # The LCD on the cube's front: 16x2 behind a PCF8574 on I2C. Its pages can be
+  # your own; "picube-build display" paints them.
+  display "hd44780" {
+    on      = ["rpi1"]
+    address = 0x27
+    columns = 16
+    rows    = 2
+  }
+
+  # The fan hangs on 5 V and always turns. One on a pin turns when it is warm:
+  #
+  #     fan "gpio" {
+  #       pin   = 18
+  #       start = 60 # °C
+  #       stop  = 50
+  #     }
+  fan "always" {}
 }

@@ -40,7 +40,7 @@ func parse(t *testing.T, path string, src []byte) *blueprint.Blueprint {
 	t.Helper()
 	o := blueprint.Options{Layers: []string{"wifi", "kubernetes", "display", "fan", "time"}}
 	for _, name := range []string{"rpi3", "zero2w", "rpi4", "cm4", "virt", "rpi2"} {
-		o.Boards = append(o.Boards, blueprint.Board{Name: name, WiFi: name != "virt"})
+		o.Boards = append(o.Boards, blueprint.Board{Name: name, WiFi: name != "virt", Pins: 28, I2C: map[int][2]int{1: {2, 3}}})
 	}
 	bp, diags := blueprint.Parse(path, src, o)
 	if diags.HasErrors() {
