@@ -173,7 +173,7 @@ func Boards() []Board {
 			NotOnDebian: `Debian 13's kernel has no drivers for the chip (RP1) that its ports hang on. Use base "image" with Raspberry Pi OS.`,
 			Memory:      1024, WiFi: "CYW43455",
 			Header: Header{GPIO: "pinctrl-rp1", Pins: 28, I2C: map[int]I2C{1: {"i2c@74000", 2, 3}}, Fan: true},
-			QEMU: QEMU{Machine: "virt", CPU: "cortex-a76", Since: 9},
+			QEMU:   QEMU{Machine: "virt", CPU: "cortex-a76", Since: 9},
 		},
 		{
 			Name: "virt", Model: "QEMU ARM Virtual Machine", Arch: "arm64",
