@@ -140,7 +140,6 @@ the blueprint is wrong; 130 interrupted.`
 		c.cacheCommand(),
 		c.fmtCommand(),
 		c.importCommand(),
-		c.importCommand(),
 		c.versionCommand(),
 	)
 	root.SetHelpCommand(&cobra.Command{Hidden: true}) // --help is enough
