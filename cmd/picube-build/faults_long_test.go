@@ -88,6 +88,7 @@ func testFaults(t *testing.T, cards built) {
 		reach(t, n1, true, "joined again", "10.42.1.2")
 	})
 	t.Run("cable", func(t *testing.T) {
+		e.JoinSegments("picube", "other")
 		const downs = "cat /sys/class/net/eth0/carrier_down_count"
 		before := ask(t, n2, downs)
 		n2.CutCable()
