@@ -17,6 +17,7 @@ import (
 	"github.com/picube/picube-build/builder/debian/archive"
 	"github.com/picube/picube-build/builder/debian/deb"
 	"github.com/picube/picube-build/builder/debian/index"
+	"github.com/picube/picube-build/builder/debian/relation"
 	"github.com/picube/picube-build/builder/debian/resolve"
 	"github.com/picube/picube-build/builder/lock"
 	"github.com/picube/picube-build/builder/source"
@@ -90,6 +91,9 @@ func Resolve(ctx context.Context, c archive.Config, archives []archive.Archive, 
 			}
 			universes[w.Installed != nil] = u
 		}
+		if w.Installed != nil {
+			requests = append(keep(w.Installed), requests...)
+		}
 		if !w.Data && w.Installed == nil {
 			requests = append(u.Base(BaseSystem), requests...)
 		}
@@ -112,6 +116,16 @@ func Resolve(ctx context.Context, c archive.Config, archives []archive.Archive, 
 		sets = append(sets, set)
 	}
 	return suites, sets, errors.Join(failed...)
+}
+
+// keep asks for what is installed, first of all: it may satisfy what others
+// need in place of a package that is not.
+func keep(installed []index.Package) []resolve.Request {
+	list := make([]resolve.Request, len(installed))
+	for i, p := range installed {
+		list[i] = resolve.Request{Relation: relation.Relation{Name: p.Name, Op: "=", Version: p.Version}, By: "the image"}
+	}
+	return list
 }
 
 // withInstalled returns what may be chosen beside packages that are installed

@@ -16,13 +16,18 @@ import (
 func TestInstalled(t *testing.T) {
 	a := newArchive(t).Add(
 		archivetest.Deb{Package: "needs-new", Fields: "Depends: libc6 (>= 2.41)"},
+		archivetest.Deb{Package: "needs-virtual", Fields: "Depends: lsb-base"},
+		archivetest.Deb{Package: "lsb-base"},
 		archivetest.Deb{Package: "needs-old", Fields: "Depends: libc6 (>= 2.36), mc"},
 	)
 	further := archivetest.New(t, "stable").Add(archivetest.Deb{Package: "mc", Version: "4.7"})
 	further.Name = "further"
 	pinned := further.Archive()
 	pinned.Pin = 990
-	installed := []index.Package{{Name: "libc6", Version: "2.36-9", Arch: "arm64", Suite: "the image"}}
+	installed := []index.Package{
+		{Name: "libc6", Version: "2.36-9", Arch: "arm64", Suite: "the image"},
+		{Name: "sysvinit-utils", Version: "3", Arch: "arm64", Suite: "the image", Provides: "lsb-base (= 11)"},
+	}
 	resolveOn := func(name string) (string, error) {
 		r, err := resolve.ParseRequest(name, "x.hcl")
 		if err != nil {
@@ -40,6 +45,9 @@ func TestInstalled(t *testing.T) {
 		return strings.Join(got, ", "), err
 	}
 	if got, err := resolveOn("needs-old"); err != nil || got != "mc 4.7 of further, needs-old 1.0 of debian" {
+		t.Errorf("got %s: %v", got, err)
+	}
+	if got, err := resolveOn("needs-virtual"); err != nil || got != "needs-virtual 1.0 of debian" {
 		t.Errorf("got %s: %v", got, err)
 	}
 	if got, err := resolveOn("libc6"); err != nil || got != "" {
