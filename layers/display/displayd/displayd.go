@@ -75,7 +75,7 @@ type Face interface {
 
 // Times of the loop.
 const (
-	tick      = 200 * time.Millisecond // half a step of scrolling
+	tick      = scrollStep
 	refresh   = 2 * time.Second        // of what is shown, and of the look at the module
 	firstWait = 200 * time.Millisecond // after a failure; the bus appears late in the boot
 	maxWait   = 15 * time.Second

@@ -155,12 +155,12 @@ func TestDay(t *testing.T) {
 	}
 	events := []event{
 		{sec(0.3), func() {}, "rpi1            |configuring     "},
-		{sec(3), func() { k.status.Stage = "configured"; k.status.ClusterView = "beginning a cluster" }, "rpi1            |beginning a clus"},
+		{sec(3), func() { k.status.Stage = "configured"; k.status.ClusterView = "beginning a cluster" }, "rpi1            |eginning a clust"},
 		{sec(15), func() { k.status = sample() }, "Sun 22 Nov 12:30|up 4d 7h        "},
 		{sec(20), func() { k.status.Problems = []string{"low voltage"} }, "! rpi1          |low voltage     "},
 		{sec(23.6), func() { k.status.Problems = nil }, "i1 control-plane|10.42.1.1       "},
 		{sec(28), k.module.Unplug, "                |                "},
-		{sec(60), k.module.Plug, "Sun 22 Nov 12:31|up 4d 7h        "},
+		{sec(60), k.module.Plug, "CPU 48.3°C      |load 0.42 mem 33"},
 		{sec(100), func() { k.module.Unplug(); k.module.Plug() }, "*"},
 	}
 	next, checkAt := 0, time.Duration(-1)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"unsafe"
@@ -199,14 +198,23 @@ func (s Store) GPIO(label string, line int) (*GPIO, error) {
 		return nil, err
 	}
 	s.Kept[name] = g.fd // for the next attempt: nobody can have a line twice
+	return g, s.keep(name, g.fd)
+}
+
+// keep gives systemd a copy of a handle (sd_pid_notify_with_fds(3)).
+func (s Store) keep(name string, fd int) error {
 	if s.Socket == "" {
-		return g, nil
+		return nil
 	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: s.Socket, Net: "unixgram"})
+	// Not through package net, which sends handles on streams only.
+	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return g, fmt.Errorf("service manager: %w", err)
+		return fmt.Errorf("service manager: %w", err)
 	}
-	defer conn.Close()
-	_, _, err = conn.WriteMsgUnix([]byte("FDSTORE=1\nFDNAME="+name), unix.UnixRights(g.fd), nil)
-	return g, err
+	defer unix.Close(socket)
+	err = unix.Sendmsg(socket, []byte("FDSTORE=1\nFDNAME="+name), unix.UnixRights(fd), &unix.SockaddrUnix{Name: s.Socket}, 0)
+	if err != nil {
+		return fmt.Errorf("service manager: cannot keep %s: %w", name, err)
+	}
+	return nil
 }
