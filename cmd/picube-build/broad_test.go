@@ -84,11 +84,13 @@ func TestBroadCard(t *testing.T) {
 	}
 	healthy := func() {
 		t.Helper()
+		if got := ask(t, n, "systemctl is-system-running --wait; true"); got != "running" { // waits for what is left
+			t.Errorf("the card is %s", got)
+		}
 		for command, want := range map[string]string{
-			"systemctl is-system-running --wait; true": "running",
-			"systemctl --failed --no-legend":           "",
-			"sudo dpkg --audit":                        "",
-			"dpkg -l | sed 1,5d | grep -v ^ii; true":   "",
+			"systemctl --failed --no-legend":         "",
+			"sudo dpkg --audit":                      "",
+			"dpkg -l | sed 1,5d | grep -v ^ii; true": "",
 		} {
 			if got := ask(t, n, command); got != want {
 				t.Errorf("%s: %q, want %q", command, got, want)
