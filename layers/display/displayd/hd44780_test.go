@@ -46,7 +46,7 @@ func TestLCDFromAnyState(t *testing.T) {
 			m := hd44780sim.New(o)
 			m.Sleep(50 * time.Millisecond)
 			if i > 0 {
-				m.Scramble(r)
+				m.Scramble(r.Uint32)
 			}
 			l := NewLCD(m, o.Columns, o.Rows, m.Sleep)
 			if err := l.Init([][8]byte{{1, 2, 4, 8, 16}}); err != nil {

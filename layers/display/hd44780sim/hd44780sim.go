@@ -10,7 +10,6 @@ package hd44780sim
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 )
 
@@ -88,18 +87,20 @@ func (m *Module) Plug() {
 // Unplug takes the module off the bus.
 func (m *Module) Unplug() { m.gone = true }
 
-// Scramble brings the module into some state that it may have been left in.
-func (m *Module) Scramble(r *rand.Rand) {
-	m.port = byte(r.Uint32())
-	m.eightBits, m.half, m.high, m.highRS = r.IntN(2) == 0, false, byte(r.Uint32())&0xf0, byte(r.IntN(2))
-	m.half = !m.eightBits && r.IntN(2) == 0
-	m.twoLines, m.on, m.entry, m.shift = r.IntN(2) == 0, r.IntN(2) == 0, byte(r.IntN(4)), r.IntN(40)
-	m.address, m.inCGRAM = byte(r.IntN(0x80)), r.IntN(2) == 0
+// Scramble brings the module into some state that it may have been left in;
+// random gives its bits.
+func (m *Module) Scramble(random func() uint32) {
+	coin := func() bool { return random()&1 != 0 }
+	m.port = byte(random())
+	m.eightBits, m.high, m.highRS = coin(), byte(random())&0xf0, byte(random())&1
+	m.half = !m.eightBits && coin()
+	m.twoLines, m.on, m.entry, m.shift = coin(), coin(), byte(random())&3, int(random()%40)
+	m.address, m.inCGRAM = byte(random())&0x7f, coin()
 	for i := range m.ddram {
-		m.ddram[i] = byte(r.Uint32())
+		m.ddram[i] = byte(random())
 	}
 	for i := range m.cgram {
-		m.cgram[i] = byte(r.Uint32())
+		m.cgram[i] = byte(random())
 	}
 }
 

@@ -211,7 +211,7 @@ func (s Store) keep(name string, fd int) error {
 	if err != nil {
 		return fmt.Errorf("service manager: %w", err)
 	}
-	defer unix.Close(socket)
+	defer func() { _ = unix.Close(socket) }() // nothing was left to write
 	err = unix.Sendmsg(socket, []byte("FDSTORE=1\nFDNAME="+name), unix.UnixRights(fd), &unix.SockaddrUnix{Name: s.Socket}, 0)
 	if err != nil {
 		return fmt.Errorf("service manager: cannot keep %s: %w", name, err)
