@@ -88,7 +88,7 @@ func TestBootRefuses(t *testing.T) {
 }
 
 func TestYes(t *testing.T) {
-	for text, want := range map[string]bool{"\n": true, "y\nmore": true, "Yes\r\n": true, " no \nmore": false, "N\n": false, "": false, "y": false} {
+	for text, want := range map[string]bool{"\n": true, "y\nmore": true, "Yes\r\n": true, "No \nmore": false, "N\n": false, "": false, "y": false} {
 		in := strings.NewReader(text)
 		got, err := yes(t.Context(), in)
 		if got != want || err != nil {
