@@ -49,28 +49,20 @@ func (w *world) later() map[string]shell.Command {
 
 var pythonName = regexp.MustCompile(`^python3(\.\d+)?$`)
 
-// program is what the shell asks for the stand-in of a program.
+// program finds the stand-in of a program by its name or path.
 func (w *world) program(name string) shell.Command {
-	c := w.lookup(name)
+	c, base := w.programs[name], path.Base(name)
+	switch {
+	case c != nil:
+	case pythonName.MatchString(base):
+		name, c = "python3", w.python
+	case strings.HasPrefix(name, "/usr/lib/") && strings.Contains(name, "/glib-2.0/"):
+		name, c = base, w.programs[base]
+	}
 	if c != nil && w.o.Program != nil {
 		return w.o.Program(name, c)
 	}
 	return c
-}
-
-// lookup finds the stand-in of a program by its name or path.
-func (w *world) lookup(name string) shell.Command {
-	if c := w.programs[name]; c != nil {
-		return c
-	}
-	base := path.Base(name)
-	if pythonName.MatchString(base) {
-		return w.python
-	}
-	if strings.HasPrefix(name, "/usr/lib/") && strings.Contains(name, "/glib-2.0/") {
-		return w.programs[base]
-	}
-	return nil
 }
 
 const noByteCode = "Python makes byte code when it first needs it"
