@@ -172,10 +172,8 @@ func median[T int64 | time.Duration](all []usage, of func(usage) T) T {
 
 // prepare brings about the state. The blueprint's lock is always there.
 func (b *bench) prepare(s state) error {
-	if !s.images {
-		if err := os.RemoveAll(b.path("cards")); err != nil {
-			return err
-		}
+	if err := os.RemoveAll(b.path("cards")); err != nil { // those of the last run, too
+		return err
 	}
 	if s.before != nil {
 		if _, err := b.build(*s.before); err != nil {
