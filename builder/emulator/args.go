@@ -24,9 +24,12 @@ const (
 	AccelHVF = "hvf"
 )
 
-// tcg is software emulation. What is translated may take half a GiB; QEMU's own
-// limit is a whole one, as much as the guest's memory.
-const tcg = "tcg,thread=multi,tb-size=512"
+// tcg is software emulation. What is translated may take half a GiB for each
+// of the first two processors: enough to log in with one, and with two for a
+// control plane, whose programs are large; QEMU's own limit is a GiB.
+func tcg(m Machine) string {
+	return fmt.Sprintf("tcg,thread=multi,tb-size=%d", 512*min(m.CPUs, 2))
+}
 
 // Machine is one QEMU process: all that its argument list depends on.
 type Machine struct {
@@ -123,7 +126,7 @@ func Args(m Machine) []string {
 }
 
 func virt(m Machine) []string {
-	machine, cpu, accel := "virt", "cortex-a72", tcg
+	machine, cpu, accel := "virt", "cortex-a72", tcg(m)
 	switch m.Accel {
 	case AccelKVM:
 		machine, cpu, accel = "virt,gic-version=max", "host", "kvm"
@@ -149,7 +152,7 @@ func virt(m Machine) []string {
 func realBoard(m Machine) []string {
 	args := []string{
 		"-machine", m.Type,
-		"-accel", tcg,
+		"-accel", tcg(m),
 		"-dtb", m.DeviceTree,
 	}
 	if b, _ := boards(m.Type); b.console != "ttyAMA0" {

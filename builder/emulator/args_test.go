@@ -30,7 +30,7 @@ func TestArgs(t *testing.T) {
 	}{{
 		name:   "virt, emulated",
 		change: func(*Machine) {},
-		want:   common + `-machine virt -cpu cortex-a72 -accel tcg,thread=multi,tb-size=512 ` + devices,
+		want:   common + `-machine virt -cpu cortex-a72 -accel tcg,thread=multi,tb-size=1024 ` + devices,
 	}, {
 		name:   "virt on Linux, arm64",
 		change: func(m *Machine) { m.Accel = AccelKVM },
@@ -43,22 +43,22 @@ func TestArgs(t *testing.T) {
 		name:   "a clock of 1970",
 		change: func(m *Machine) { m.Clock = time.Unix(0, 0) },
 		want: strings.Replace(common, "base=utc", "base=1970-01-01T00:00:00", 1) +
-			`-machine virt -cpu cortex-a72 -accel tcg,thread=multi,tb-size=512 ` + devices,
+			`-machine virt -cpu cortex-a72 -accel tcg,thread=multi,tb-size=1024 ` + devices,
 	}, {
 		name:   "no initramfs, a comma in the path",
 		change: func(m *Machine) { m.Initramfs, m.Disk = "", "/a,b/rpi1.qcow2" },
 		want: strings.Replace(common, "-initrd /run/initramfs ", "", 1) +
-			`-machine virt -cpu cortex-a72 -accel tcg,thread=multi,tb-size=512 ` +
+			`-machine virt -cpu cortex-a72 -accel tcg,thread=multi,tb-size=1024 ` +
 			strings.Replace(devices, "/run/rpi1.qcow2", "/a,,b/rpi1.qcow2", 1),
 	}, {
 		name:   "Pi 3",
 		change: func(m *Machine) { m.Type, m.DeviceTree = MachineRaspi3B, "/run/dtb" },
-		want: common + `-machine raspi3b -accel tcg,thread=multi,tb-size=512 -dtb /run/dtb -serial null -serial chardev:console ` +
+		want: common + `-machine raspi3b -accel tcg,thread=multi,tb-size=1024 -dtb /run/dtb -serial null -serial chardev:console ` +
 			`-drive if=sd,format=qcow2,file=/run/rpi1.qcow2 -device usb-net,netdev=net0,mac=02:00:00:00:01:01`,
 	}, {
 		name:   "Pi 2",
 		change: func(m *Machine) { m.Type, m.DeviceTree = MachineRaspi2B, "/run/dtb" },
-		want: common + `-machine raspi2b -accel tcg,thread=multi,tb-size=512 -dtb /run/dtb -serial chardev:console ` +
+		want: common + `-machine raspi2b -accel tcg,thread=multi,tb-size=1024 -dtb /run/dtb -serial chardev:console ` +
 			`-drive if=sd,format=qcow2,file=/run/rpi1.qcow2 -device usb-net,netdev=net0,mac=02:00:00:00:01:01`,
 	}}
 	for _, test := range tests {
