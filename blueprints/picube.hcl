@@ -19,6 +19,17 @@ cube "picube" {
     suite = "trixie"
   }
 
+  # The nodes form a Kubernetes cluster when they are switched on, without the
+  # internet: what it needs is on the cards. Then, on the laptop:
+  #
+  #     kubectl --kubeconfig out/picube/kubeconfig get nodes
+  #
+  # Without this block the nodes are nodes.
+  kubernetes {
+    version       = "1.34.4"
+    control_plane = 1 # rpi1; the others work
+  }
+
   # Debian packages on every node, beside what it needs to run.
   packages = ["htop", "sysbench"]
 
