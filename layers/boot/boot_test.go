@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/tree"
 )
@@ -20,7 +21,7 @@ func TestApply(t *testing.T) {
 	if err := out.WriteFile("/boot/firmware/overlays/README.md", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	r := &plan.Root{Boards: []string{"rpi3", "virt", "zero2w"}}
+	r := &plan.Root{Boards: []string{"rpi3", "virt", "zero2w"}, Cube: &blueprint.Cube{}}
 	for range 2 { // the second time it changes nothing
 		if err := (Layer{}).Apply(r, out); err != nil {
 			t.Fatal(err)
@@ -65,7 +66,7 @@ RESUME=none
 }
 
 func TestUnknownBoard(t *testing.T) {
-	err := Layer{}.Apply(&plan.Root{Boards: []string{"rpi9", "rpi3", "pdp11"}}, tree.New(0))
+	err := Layer{}.Apply(&plan.Root{Boards: []string{"rpi9", "rpi3", "pdp11"}, Cube: &blueprint.Cube{}}, tree.New(0))
 	want := "board rpi9: cannot find it in the board table\nboard pdp11: cannot find it in the board table"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v", err)

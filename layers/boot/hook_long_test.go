@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/picube/picube-build/builder/debtest"
+	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/tree"
 	"github.com/picube/picube-build/firmware"
@@ -35,7 +36,7 @@ func TestHook(t *testing.T) {
 		root.WriteFile("/boot/initrd.img-"+kernel, []byte("initramfs"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	r := &plan.Root{Boards: []string{"cm4", "rpi3", "rpi4", "zero2w"}}
+	r := &plan.Root{Boards: []string{"cm4", "rpi3", "rpi4", "zero2w"}, Cube: &blueprint.Cube{}}
 	boards, err := boards(r)
 	if err != nil {
 		t.Fatal(err)
