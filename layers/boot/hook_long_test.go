@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/picube/picube-build/builder/debtest"
 	"github.com/picube/picube-build/builder/blueprint"
+	"github.com/picube/picube-build/builder/debtest"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/tree"
 	"github.com/picube/picube-build/firmware"
