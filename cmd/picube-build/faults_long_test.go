@@ -207,16 +207,21 @@ func pullPlug(t *testing.T, n *emulator.Node, image string, moment time.Duration
 }
 
 // checkRoot has e2fsck look at the root of a node that was just cut off: the
-// journal must be all that there is to do.
+// journal must be all that there is to do, and the free counts, which the
+// kernel writes to the superblock only when it has time. Anything else is not
+// for "preen" to decide.
 func checkRoot(t *testing.T, n *emulator.Node) {
 	t.Helper()
 	root := filepath.Join(t.TempDir(), "root.ext4")
 	if err := n.CopyPartition(2, root); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("e2fsck", "-fy", root).CombinedOutput()
 	var exit *exec.ExitError
-	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) || strings.Contains(string(out), "? yes") {
-		t.Errorf("e2fsck: %v\n%s", err, out)
+	out, err := exec.Command("e2fsck", "-fp", root).CombinedOutput()
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
+		t.Errorf("e2fsck -fp: %v\n%s", err, out)
+	}
+	if out, err := exec.Command("e2fsck", "-fn", root).CombinedOutput(); err != nil {
+		t.Errorf("e2fsck -fn: %v\n%s", err, out)
 	}
 }
