@@ -251,7 +251,7 @@ func listDisk(t *testing.T, dir string) string {
 
 func TestFlags(t *testing.T) {
 	for _, test := range []struct {
-		ldconfig, library elf.Machine
+		ldconfig, built elf.Machine
 		class             elf.Class
 		eflags            uint32
 		flags             int32
@@ -268,16 +268,16 @@ func TestFlags(t *testing.T) {
 		{elf.EM_ARM, elf.EM_ARM, elf.ELFCLASS32, 0x05000000, 0x003, true},
 		{elf.EM_ARM, elf.EM_ARM, elf.ELFCLASS32, 0x04000400, 0x003, true},
 	} {
-		data := sharedObject(test.class, test.library, test.eflags, "libx.so.1")
+		data := sharedObject(test.class, test.built, test.eflags, "libx.so.1")
 		f, err := parseLibrary(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if f.soname != "libx.so.1" {
-			t.Errorf("%v: soname %q", test.library, f.soname)
+			t.Errorf("%v: soname %q", test.built, f.soname)
 		}
 		if flags, ok := machine(test.ldconfig).flags(f); flags != test.flags || ok != test.ok {
-			t.Errorf("%v on %v: flags %#x %v, want %#x %v", test.library, test.ldconfig, flags, ok, test.flags, test.ok)
+			t.Errorf("%v on %v: flags %#x %v, want %#x %v", test.built, test.ldconfig, flags, ok, test.flags, test.ok)
 		}
 	}
 }

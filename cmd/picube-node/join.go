@@ -60,16 +60,20 @@ func join(ctx context.Context) error {
 		},
 		Pause: pause,
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
-	g.Go(func() error { return joiner.Run(ctx) })
+	// Whoever can't be asked must not begin to ask.
+	var peers net.Listener
 	if engine.IsControlPlane() {
-		peers, err := net.Listen("tcp", fmt.Sprintf(":%d", kubeadmd.PeerPort))
-		if err != nil {
+		if peers, err = net.Listen("tcp", fmt.Sprintf(":%d", kubeadmd.PeerPort)); err != nil {
 			return err
 		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	if peers != nil {
 		g.Go(func() error { return engine.ServePeers(ctx, peers) })
 	}
+	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
+	g.Go(func() error { return joiner.Run(ctx) })
+
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
