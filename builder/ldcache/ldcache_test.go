@@ -252,10 +252,10 @@ func listDisk(t *testing.T, dir string) string {
 func TestFlags(t *testing.T) {
 	for _, test := range []struct {
 		ldconfig, built elf.Machine
-		class             elf.Class
-		eflags            uint32
-		flags             int32
-		ok                bool
+		class           elf.Class
+		eflags          uint32
+		flags           int32
+		ok              bool
 	}{
 		{elf.EM_X86_64, elf.EM_X86_64, elf.ELFCLASS64, 0, 0x303, true},
 		{elf.EM_X86_64, elf.EM_X86_64, elf.ELFCLASS32, 0, 0x803, true},

@@ -73,7 +73,6 @@ func join(ctx context.Context) error {
 	}
 	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
 	g.Go(func() error { return joiner.Run(ctx) })
-
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
