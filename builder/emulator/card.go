@@ -79,7 +79,7 @@ func findBoot(files *tree.Tree, b board, filters ...string) (*boot, error) {
 			missing = append(missing, fmt.Errorf("boot partition: %w", err))
 		}
 		line, _, _ := strings.Cut(string(text), "\n")
-		out.commandLine = kernelArgs(strings.TrimSpace(line), b.console)
+		out.commandLine = kernelArgs(strings.TrimSpace(line), b)
 	}
 	return out, errors.Join(missing...)
 }
@@ -157,17 +157,26 @@ func patience() []string {
 	return []string{"systemd.default_timeout_start_sec=15min", "systemd.default_device_timeout_sec=15min"}
 }
 
+// usbNetwork keeps cdc_subset from QEMU's USB network card (kmod's
+// modprobe.blacklist). Both it and cdc_ether, which udev loads side by side,
+// take the card's vendor id for theirs; if cdc_subset is first there is an
+// interface, and no frame ever passes.
+const usbNetwork = "modprobe.blacklist=cdc_subset"
+
 // kernelArgs leaves a command line as it is on the card, but for the console
-// and systemd's patience:
-// the line that QEMU shows us is another than a Pi's.
-func kernelArgs(line, console string) string {
+// (the line that QEMU shows us is another than a Pi's), systemd's patience and
+// the network card, which is another too.
+func kernelArgs(line string, b board) string {
 	var args []string
 	for _, arg := range strings.Fields(line) {
 		if !strings.HasPrefix(arg, "console=") && !strings.HasPrefix(arg, "earlycon=") {
 			args = append(args, arg)
 		}
 	}
-	args = append(args, "console="+console+",115200")
+	args = append(args, "console="+b.console+",115200")
+	if b.filter != "" {
+		args = append(args, usbNetwork)
+	}
 	return strings.Join(append(args, patience()...), " ")
 }
 

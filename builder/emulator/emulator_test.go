@@ -135,7 +135,7 @@ func TestFindBoot(t *testing.T) {
 			"cmdline.txt": "console=serial0,115200 quiet",
 			"KERNEL8.IMG": "", "initramfs8": "", "bcm2710-rpi-3-b.dtb": "",
 		},
-		want: "/KERNEL8.IMG /initramfs8 /bcm2710-rpi-3-b.dtb quiet console=ttyS1,115200 systemd.default_timeout_start_sec=15min systemd.default_device_timeout_sec=15min",
+		want: "/KERNEL8.IMG /initramfs8 /bcm2710-rpi-3-b.dtb quiet console=ttyS1,115200 modprobe.blacklist=cdc_subset systemd.default_timeout_start_sec=15min systemd.default_device_timeout_sec=15min",
 	}, {
 		name: "filters", board: virt, filters: []string{"pi4"},
 		files: map[string]string{
