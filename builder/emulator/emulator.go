@@ -265,6 +265,10 @@ func (e *Emulator) SetInternet(on bool) { e.gateway.SetInternet(on) }
 // SetDHCP switches the household's DHCP server on and off.
 func (e *Emulator) SetDHCP(on bool) { e.gateway.SetDHCP(on) }
 
+// ForgetLeases makes the DHCP server give other addresses than before; who has
+// one keeps it until it asks again.
+func (e *Emulator) ForgetLeases() { e.gateway.ForgetLeases() }
+
 // Capture writes all frames from now on to wire.pcap in the run's folder,
 // from which Save copies it.
 func (e *Emulator) Capture() error {

@@ -36,22 +36,23 @@ type Node struct {
 
 	power sync.Mutex // held while it is switched on or off
 
-	mu      sync.Mutex
-	plugged bool // has power
-	run     *run // nil: off, or on its way through a reset
-	scanned int  // lines of the console that were looked at for stages
-	began   time.Time
-	heard   time.Time // when it last said something
-	stage   Stage
-	reached map[Stage]time.Duration
-	resets  int
-	dying   string // what the console said of its end
-	err     error
-	cut     bool
-	faults  wire.Faults
-	segment string
-	changed chan struct{} // closed and replaced with each change
-	client  *ssh.Client
+	mu        sync.Mutex
+	plugged   bool // has power
+	run       *run // nil: off, or on its way through a reset
+	scanned   int  // lines of the console that were looked at for stages
+	firstLine int  // of the console since the node was switched on
+	began     time.Time
+	heard     time.Time // when it last said something
+	stage     Stage
+	reached   map[Stage]time.Duration
+	resets    int
+	dying     string // what the console said of its end
+	err       error
+	cut       bool
+	faults    wire.Faults
+	segment   string
+	changed   chan struct{} // closed and replaced with each change
+	client    *ssh.Client
 }
 
 // run is a machine from power on to power off.
@@ -172,6 +173,7 @@ func (n *Node) PlugIn(ctx context.Context) error {
 	n.plugged = true
 	n.began = n.e.config.Now()
 	n.err, n.resets = nil, 0
+	n.firstLine = n.console.next()
 	n.mu.Unlock()
 	if err := n.switchOn(ctx); err != nil {
 		n.mu.Lock()
@@ -675,10 +677,12 @@ func (n *Node) WaitOff(ctx context.Context) error {
 	})
 }
 
-// WaitConsole waits until a line of the console matches, from the last power
-// on of this emulator's life on, and returns the match and its groups.
+// WaitConsole waits until a line of the console matches that was said since the
+// node was last switched on, and returns the match and its groups.
 func (n *Node) WaitConsole(ctx context.Context, re *regexp.Regexp) ([]string, error) {
-	at := 0
+	n.mu.Lock()
+	at := n.firstLine
+	n.mu.Unlock()
 	var match []string
 	err := n.wait(ctx, fmt.Sprintf("%q on its console", re), func() bool {
 		lines, partial, next, _ := n.console.since(at)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -71,63 +72,105 @@ func strangers(t *testing.T) built {
 	return openCards(t, filepath.Join(dir, "out", "picube"))
 }
 
-// TestClusterFaults is what homes do to a small cube, one thing after the
-// other: the plug is pulled in every step of the beginning, a worker comes a
-// day later and believes it is 1970, all are switched off and on where no
-// router gives addresses, a card is replaced, and a stranger comes by.
+// TestClusterFaults is what homes do to two small cubes of one cluster, one
+// thing after the other, without internet.
 func TestClusterFaults(t *testing.T) {
-	cards := buildCluster(t, 2, 1)
+	out := buildCluster(t, "cubes.hcl", 0, 0)
+	alpha, beta := openCards(t, filepath.Join(out, "alpha")), openCards(t, filepath.Join(out, "beta"))
 	e := newEmulator(t)
 	larger := func(c *emulator.Card) { c.Size, c.CPUs = 8<<30, 2 }
-	first := cards.start(t, e, "rpi1", 1, larger)
-	for _, moment := range []string{
-		"beginning a cluster", `Creating static Pod manifest for local etcd`,
-		`static Pod manifest for "kube-apiserver"`, `static Pod manifest for "kube-controller-manager"`, "Applied essential addon: CoreDNS",
-	} {
-		says(t, first, moment)
-		first.PullPlug()
-		plugIn(t, first)
-	}
-	ready(t, first)
-	c := cluster{cards, first}
-	c.eventually(t, "create configmap kept --from-literal=word=once", "created")
-
-	worker := cards.start(t, e, "rpi2", 2, func(c *emulator.Card) { larger(c); c.Clock = long1970() })
-	ready(t, worker)
-	c.eventually(t, "get node rpi2 --no-headers", " Ready ")
-	c.eventually(t, "get deployment web -o jsonpath={.status.readyReplicas}", "1")
-
-	e.SetDHCP(false)
-	for _, n := range []*emulator.Node{worker, first} {
-		n.PullPlug()
-	}
-	for _, n := range []*emulator.Node{worker, first} { // the worker first
-		plugIn(t, n)
-	}
-	ready(t, first)
-	ready(t, worker)
-	c.eventually(t, "get configmap kept -o jsonpath={.data.word}", "once")
-	e.SetDHCP(true)
-
-	worker.PullPlug()
-	if err := worker.PlugInCard(t.Context(), filepath.Join(cards.dir, "rpi2.img")); err != nil {
-		t.Fatal(err)
-	}
-	ready(t, worker)
-	client := c.eventually(t, "get pod -l app=client --field-selector spec.nodeName=rpi1 -o jsonpath={.items[0].metadata.name}", "client-")
-	c.eventually(t, "exec "+client+" -- /web get http://web/after-all", "of rpi2 says hello")
-
-	stranger := strangers(t).start(t, e, "rpi3", 3, larger)
-	says(t, stranger, "refused: 10.42.1.1 is the control plane of another cluster")
-	if out := c.eventually(t, "get nodes --no-headers", "rpi2"); strings.Contains(out, "rpi3") {
-		t.Errorf("the stranger came in: %s", out)
+	var first, worker *emulator.Node
+	var c cluster
+	for _, fault := range []struct {
+		name string
+		test func(t *testing.T)
+	}{{
+		"the plug is pulled while the cluster begins", func(t *testing.T) {
+			first = alpha.start(t, e, "rpi1", 1, larger)
+			for _, moment := range []string{
+				"beginning a cluster", `Creating static Pod manifest for local etcd`,
+				`static Pod manifest for "kube-apiserver"`, `static Pod manifest for "kube-controller-manager"`, "Applied essential addon: CoreDNS",
+			} {
+				says(t, first, moment)
+				first.PullPlug()
+				plugIn(t, first)
+			}
+			ready(t, first)
+			c = cluster{alpha, first}
+			c.eventually(t, "create configmap kept --from-literal=word=once", "created")
+		},
+	}, {
+		"the other cube was alone, and believes it is 1970", func(t *testing.T) {
+			worker = beta.start(t, e, "rpi2", 1, func(c *emulator.Card) {
+				larger(c)
+				c.Segment, c.Clock, c.Address = "beta", long1970(), netip.MustParseAddr("10.42.2.1")
+			})
+			says(t, worker, "looking for the cluster: 0 of 1 control-plane nodes answer")
+			e.JoinSegments("picube", "beta")
+			ready(t, worker)
+			c.eventually(t, "get node rpi2 --no-headers", " Ready ")
+			c.eventually(t, "get node -L topology.kubernetes.io/zone --no-headers", "beta")
+			c.eventually(t, "get deployment web -o jsonpath={.status.readyReplicas}", "1")
+		},
+	}, {
+		"the plug of a joining worker is pulled, and there is no router", func(t *testing.T) {
+			worker.PullPlug()
+			if err := worker.PlugInCard(t.Context(), filepath.Join(beta.dir, "rpi2.img")); err != nil {
+				t.Fatal(err)
+			}
+			says(t, worker, "joining as a worker")
+			e.SetDHCP(false)
+			for _, n := range []*emulator.Node{worker, first} {
+				n.PullPlug()
+			}
+			for _, n := range []*emulator.Node{worker, first} { // the worker first
+				plugIn(t, n)
+			}
+			ready(t, first)
+			ready(t, worker)
+			c.eventually(t, "get configmap kept -o jsonpath={.data.word}", "once")
+			if routes := ask(t, first, "ip route show default"); routes != "" {
+				t.Errorf("there is a router: %s", routes)
+			}
+		},
+	}, {
+		"a router comes, and gives other addresses than the last", func(t *testing.T) {
+			for range 2 {
+				e.ForgetLeases()
+				e.SetDHCP(true)
+				for _, n := range []*emulator.Node{worker, first} {
+					n.CutCable()
+					n.MendCable()
+				}
+				for _, n := range []*emulator.Node{worker, first} {
+					if got := ask(t, n, "for i in $(seq 100); do ip -4 -br addr show eth0 | grep "+n.Lease().String()+"/ && exit; sleep 3; done; ip addr"); !strings.Contains(got, n.Lease().String()+"/") {
+						t.Errorf("%s: no lease %v: %s", n.Name(), n.Lease(), got)
+					}
+				}
+			}
+			client := c.eventually(t, "get pod -l app=client --field-selector spec.nodeName=rpi1 -o jsonpath={.items[0].metadata.name}", "client-")
+			c.eventually(t, "exec "+client+" -- /web get http://web/after-all", "of rpi2 says hello")
+			c.eventually(t, "logs deployment/web", "request for /after-all from")
+		},
+	}, {
+		"a stranger's card", func(t *testing.T) {
+			stranger := strangers(t).start(t, e, "rpi3", 3, larger)
+			says(t, stranger, "refused: 10.42.1.1 is the control plane of another cluster")
+			if out := c.eventually(t, "get nodes --no-headers", "rpi2"); strings.Contains(out, "rpi3") {
+				t.Errorf("the stranger came in: %s", out)
+			}
+		},
+	}} {
+		if !t.Run(fault.name, fault.test) {
+			return
+		}
 	}
 }
 
 // TestClusterOfThree kills each node of a control plane of three once: the API
 // answers, a new pod starts, and the first of them comes back on a new card.
 func TestClusterOfThree(t *testing.T) {
-	e, c := startCluster(t, buildCluster(t, 3, 3), 3)
+	e, c := startCluster(t, openCards(t, filepath.Join(buildCluster(t, "cluster.hcl", 3, 3), "picube")), 3)
 	for i, dead := range e.Nodes() {
 		dead.PullPlug()
 		c.first = e.Nodes()[(i+1)%3]

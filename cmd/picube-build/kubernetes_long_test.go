@@ -94,12 +94,13 @@ func webImage(t *testing.T) string {
 	return image
 }
 
-// buildCluster builds the cards of the test's blueprint.
-func buildCluster(t *testing.T, nodes, controlPlanes int) built {
+// buildCluster builds the cards of one of the test's blueprints and returns the
+// folder that has a folder for each cube.
+func buildCluster(t *testing.T, blueprint string, nodes, controlPlanes int) string {
 	t.Helper()
 	dir := t.TempDir()
 	fill := strings.NewReplacer("IMAGE", webImage(t), "NODES", fmt.Sprint(nodes), "CONTROL", fmt.Sprint(controlPlanes))
-	for from, to := range map[string]string{"cluster.hcl": "picube.hcl", "web.yaml": "web.yaml"} {
+	for from, to := range map[string]string{blueprint: "picube.hcl", "web.yaml": "web.yaml"} {
 		text, err := os.ReadFile(filepath.Join("testdata/cluster", from))
 		if err != nil {
 			t.Fatal(err)
@@ -114,8 +115,8 @@ func buildCluster(t *testing.T, nodes, controlPlanes int) built {
 	if code := run(t.Context(), []string{"build", "-o", filepath.Join(dir, "out"), filepath.Join(dir, "picube.hcl")}, c); code != exitDone {
 		t.Fatalf("build: exit code %d", code)
 	}
-	t.Logf("built %d cards in %s", nodes, time.Since(begin).Round(time.Second))
-	return openCards(t, filepath.Join(dir, "out", "picube"))
+	t.Logf("built the cards in %s", time.Since(begin).Round(time.Second))
+	return filepath.Join(dir, "out")
 }
 
 // openCards reads what a build left for the laptop.
@@ -242,7 +243,7 @@ func startCluster(t *testing.T, cards built, nodes int) (*emulator.Emulator, clu
 // TestCluster is the promise: switched on, and it is a Kubernetes cluster,
 // without internet.
 func TestCluster(t *testing.T) {
-	_, c := startCluster(t, buildCluster(t, 2, 1), 2)
+	_, c := startCluster(t, openCards(t, filepath.Join(buildCluster(t, "cluster.hcl", 2, 1), "picube")), 2)
 	for _, node := range []string{"rpi1", "rpi2"} {
 		c.eventually(t, "get node "+node+" --no-headers", " Ready ")
 	}

@@ -94,10 +94,11 @@ func (g *Gateway) lease(mac net.HardwareAddr) netip.Addr {
 	if a, ok := g.leases[string(mac)]; ok {
 		return a
 	}
-	last := firstLease + len(g.leases)
+	last := firstLease + g.given
 	if last > 254 {
 		return netip.Addr{}
 	}
+	g.given++
 	b := g.config.LAN.Addr().As4()
 	b[3] = byte(last)
 	a := netip.AddrFrom4(b)

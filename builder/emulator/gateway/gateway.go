@@ -61,6 +61,7 @@ type Gateway struct {
 	mu       sync.Mutex
 	stations map[string]netip.Addr // name: address on the cubes' wire
 	leases   map[string]netip.Addr // by MAC
+	given    int                   // leases that were ever given out
 	internet bool
 	serves   bool // DHCP
 	outside  map[net.Conn]bool
@@ -190,6 +191,14 @@ func (g *Gateway) SetDHCP(on bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.serves = on
+}
+
+// ForgetLeases is what a router does that loses its memory: from now on every
+// station gets an address that none has had, 155 in all.
+func (g *Gateway) ForgetLeases() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.leases)
 }
 
 // Lease tells the address that a MAC address has or would get by DHCP.

@@ -91,6 +91,12 @@ func TestDHCP(t *testing.T) {
 		t.Error("answered without a server")
 	}
 	g.SetDHCP(true)
+	g.lease(mac)
+	before := g.given
+	g.ForgetLeases()
+	if a := g.lease(mac); a.As4()[3] != byte(firstLease+before) {
+		t.Errorf("after all was forgotten: %v, the address number %d", a, before)
+	}
 	for i := range 300 {
 		g.lease(net.HardwareAddr{4, 0, 0, 0, byte(i >> 8), byte(i)})
 	}
