@@ -153,7 +153,7 @@ func (c Config) kubelet() (document, error) {
 		"clusterDomain":            "cluster.local",
 		"containerRuntimeEndpoint": criSocket,
 		"resolvConf":               resolvConf,
-		"rotateCertificates":       true,
+		"rotateCertificates":       false,
 		"staticPodPath":            "/etc/kubernetes/manifests",
 		"authentication": document{
 			"anonymous": document{"enabled": false},

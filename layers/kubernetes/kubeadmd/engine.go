@@ -86,7 +86,10 @@ func (e *Engine) Prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	errs := []error{e.write(nodeConfig, node), e.write(proxyConfig, proxy)}
+	// The kubelet has the certificate of its card, which outlives it: to ask for
+	// another one would be one more thing that a wrong clock can break, and
+	// another start of the kubelet in the busiest minutes of a control plane.
+	errs := []error{e.write(nodeConfig, node), e.write(kubeletConf, node), e.write(proxyConfig, proxy)}
 	if e.IsControlPlane() {
 		admin, err := KubeConfig(server, "admin", AuthorityCertificate, AdminCertificate, AdminKey)
 		errs = append(errs, err, e.write(AdminConfig, admin))
@@ -132,14 +135,7 @@ func (e *Engine) Work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The certificate from the card outlives it; asking for another one would
-	// be one more thing that a wrong clock can break.
-	kubelet["rotateCertificates"] = false
 	text, err := documents(kubelet)
-	if err != nil {
-		return err
-	}
-	conf, err := KubeConfig("https://"+endpoint(), "system:node:"+e.Node.Hostname, AuthorityCertificate, NodeCertificate, NodeKey)
 	if err != nil {
 		return err
 	}
@@ -151,7 +147,6 @@ func (e *Engine) Work(ctx context.Context) error {
 		flags = append(flags, "--register-with-taints="+t)
 	}
 	if err := errors.Join(
-		e.write(kubeletConf, conf),
 		e.write(kubeletDefault, []byte("KUBELET_EXTRA_ARGS="+strings.Join(flags, " ")+"\n")),
 		e.write(kubeletConfig, text),
 	); err != nil {
@@ -179,12 +174,13 @@ func allPhases() []string {
 // quarter of what there is.
 //
 // The others it does without: kube-proxy is a unit of every node, there are no
-// bootstrap tokens, and the checks look for what a card is known to have.
+// bootstrap tokens, the kubelet's certificate is on the card, and the checks
+// look for what a card is known to have.
 func (e *Engine) beginning() []step {
 	return []step{
 		{phases: []string{"certs", "kubeconfig", "etcd", "kubelet-start"}, wait: "http://127.0.0.1:2381/readyz"},
 		{phases: []string{"control-plane/apiserver"}, wait: "https://" + endpoint() + "/readyz"},
-		{phases: []string{"control-plane/controller-manager", "upload-config", "mark-control-plane", "kubelet-finalize"}},
+		{phases: []string{"control-plane/controller-manager", "upload-config", "mark-control-plane"}},
 		{phases: []string{"control-plane/scheduler", "addon/coredns"}},
 	}
 }
