@@ -372,6 +372,7 @@ func (b *Builder) addCards(f *cubeFolder, roots map[string]*rootImage) error {
 		c.kept = c.isThere(f.Folder)
 		f.cards = append(f.cards, c)
 	}
+	f.takeOver()
 	return nil
 }
 

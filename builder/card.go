@@ -15,8 +15,9 @@ import (
 	"github.com/picube/picube-build/builder/tree"
 )
 
-// bootSize is the boot partition's length: pi-gen's, which leaves room for
-// the kernels of later upgrades.
+// bootSize is the boot partition's length: pi-gen's. It cannot grow, a kernel
+// of Debian's with its initramfs takes 74 MB, and each upgrade adds one until
+// autoremove takes the oldest: half of it would be full after three.
 const bootSize = 512 << 20
 
 // bootLabel is what Raspberry Pi OS calls the partition since bookworm.
@@ -27,6 +28,7 @@ type card struct {
 	node     *plan.Node
 	path     string // of the image
 	kept     bool   // it is there already
+	former   string // node whose image becomes this one's; empty: none
 	step     func(name string) (end func())
 	compress compress.Format
 	diskID   uint32

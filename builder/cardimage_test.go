@@ -224,6 +224,50 @@ func TestCardsArePatched(t *testing.T) {
 	}
 }
 
+// TestRenamedNodeTakesItsImageOver: the image of a node that is gone becomes
+// another's, one of a node that is still there does not.
+func TestRenamedNodeTakesItsImageOver(t *testing.T) {
+	c := smallCard(t, compress.None)
+	dir := filepath.Dir(c.path)
+	if err := c.make(t.Context(), output.Open(dir)); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(c.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		nodes []*plan.Node
+		want  string
+	}{
+		{[]*plan.Node{{Name: "rpi1"}, {Name: "rpi2"}}, ""},
+		{[]*plan.Node{{Name: "rpi2"}}, "rpi1"},
+	} {
+		other := c
+		other.node, other.path, other.diskID = &plan.Node{Name: "rpi2"}, filepath.Join(dir, "rpi2.img"), 0xcafe5678
+		f := &cubeFolder{Folder: output.Open(dir), cube: &plan.Cube{Nodes: test.nodes}, cards: []card{other}}
+		f.takeOver()
+		if f.cards[0].former != test.want {
+			t.Fatalf("it takes over %q, want %q", f.cards[0].former, test.want)
+		}
+		c = f.cards[0]
+	}
+	if err := c.make(t.Context(), output.Open(dir)); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(c.path)
+	if err != nil || runtime.GOOS == "linux" && !os.SameFile(before, after) {
+		t.Errorf("written anew; error: %v", err)
+	}
+	img, ok := output.Open(dir).Lookup("rpi2.img")
+	if file, _ := sums(t, c.path); !ok || img.SHA256 != file {
+		t.Errorf("it is %s, recorded as %s", file, img.SHA256)
+	}
+	if names, err := filepath.Glob(filepath.Join(dir, "rpi*")); err != nil || len(names) != 2 {
+		t.Errorf("left %q; error: %v", names, err)
+	}
+}
+
 func TestFailedCardsLeaveNothing(t *testing.T) {
 	for _, format := range []compress.Format{compress.None, compress.Gzip} {
 		c := smallCard(t, format)

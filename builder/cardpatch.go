@@ -2,54 +2,87 @@ package builder
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/picube/picube-build/builder/bmap"
+	"github.com/picube/picube-build/builder/compress"
 	"github.com/picube/picube-build/builder/output"
+	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/tree"
 )
 
-// patch makes the card of the image that lies there already, if that is from
-// the same root and nobody else sees it: another host name changes some bytes
-// of a boot partition, and is no reason to copy a root file system. change is
-// given the image under a temporary name, and which ranges before the root may
-// not be zero. Without such an image patch returns false and changes nothing.
+// takeOver finds cards an image that they can be made of: one of a node that the
+// blueprint no longer has, most likely because its host name was changed.
+func (f *cubeFolder) takeOver() {
+	var left []string // nodes
+	for _, img := range f.Images() {
+		name, plain := strings.CutSuffix(img.Name, ".img")
+		if plain && !slices.ContainsFunc(f.cube.Nodes, func(n *plan.Node) bool { return n.Name == name }) {
+			left = append(left, name)
+		}
+	}
+	for i := range f.cards {
+		c := &f.cards[i]
+		if _, err := os.Lstat(c.path); c.kept || c.compress != compress.None || err == nil {
+			continue
+		}
+		at := slices.IndexFunc(left, func(name string) bool { _, ok := c.sameRoot(f.Folder, name); return ok })
+		if at >= 0 {
+			c.former = left[at]
+			left = slices.Delete(left, at, at+1)
+		}
+	}
+}
+
+// patch makes the card of an image that lies there already, its own or its
+// former node's, if that is from the same root and nobody else sees it: another
+// host name changes some bytes of a boot partition, and is no reason to copy a
+// root file system. change is given the image under a temporary name, and which
+// ranges before the root may not be zero. Without such an image patch returns
+// false and changes nothing.
 func (c card) patch(folder *output.Folder, change func(f *os.File, used []tree.Range) error) (done bool, err error) {
-	used, ok := c.sameRoot(folder)
+	node := cmp.Or(c.former, c.node.Name)
+	used, ok := c.sameRoot(folder, node)
 	if !ok {
 		return false, nil
 	}
-	f, err := os.OpenFile(c.path, os.O_RDWR, 0)
+	from := filepath.Join(folder.Dir, node+".img")
+	f, err := os.OpenFile(from, os.O_RDWR, 0)
 	if err != nil {
 		return false, nil // writing it anew tells why
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	tmp := filepath.Join(folder.Dir, "."+filepath.Base(c.path)+"-0")
-	if err := os.Rename(c.path, tmp); err != nil {
+	if err := os.Rename(from, tmp); err != nil {
 		return false, err
 	}
 	if !output.Alone(f) {
-		return false, os.Rename(tmp, c.path)
+		return false, os.Rename(tmp, from)
 	}
 	if err := change(f, used); err != nil {
 		return false, errors.Join(err, os.Remove(tmp))
 	}
-	return true, os.Rename(tmp, c.path)
+	if err := os.Rename(tmp, c.path); err != nil || c.former == "" {
+		return true, err
+	}
+	return true, errors.Join(folder.Remove(c.former+".img"), folder.Remove(c.former+bmapSuffix))
 }
 
-// sameRoot returns what of the image that lies there is in use before its root,
-// which is this card's.
-func (c card) sameRoot(folder *output.Folder) (used []tree.Range, ok bool) {
+// sameRoot returns what of a node's image that lies there is in use before its
+// root, which is this card's.
+func (c card) sameRoot(folder *output.Folder, node string) (used []tree.Range, ok bool) {
 	table := c.table()
-	img, ok := folder.Lookup(filepath.Base(c.path))
+	img, ok := folder.Lookup(node + ".img")
 	if !ok || img.CardSize != table.Size() {
 		return nil, false
 	}
-	text, err := os.ReadFile(filepath.Join(folder.Dir, c.node.Name+bmapSuffix))
+	text, err := os.ReadFile(filepath.Join(folder.Dir, node+bmapSuffix))
 	if err != nil {
 		return nil, false
 	}

@@ -14,8 +14,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -72,6 +74,20 @@ func (f *Folder) Lookup(name string) (Image, bool) {
 		return Image{}, false
 	}
 	return r.Image, true
+}
+
+// Images returns all images that are there and untouched, by name.
+func (f *Folder) Images() []Image {
+	f.mu.Lock()
+	names := slices.Sorted(maps.Keys(f.records))
+	f.mu.Unlock()
+	var all []Image
+	for _, name := range names {
+		if img, ok := f.Lookup(name); ok {
+			all = append(all, img)
+		}
+	}
+	return all
 }
 
 // Record notes an image that has just got its name.
