@@ -50,10 +50,11 @@ type rootMeta struct {
 }
 
 // rootLabel is what Raspberry Pi OS calls the root file system; rootFree is
-// the room a card has before its first boot grows it.
+// the room a card has before its first boot grows it, which it does before
+// anything else is written. Tools without a block map write it as zeros.
 const (
 	rootLabel = "rootfs"
-	rootFree  = 64 << 20
+	rootFree  = 16 << 20
 )
 
 const (
