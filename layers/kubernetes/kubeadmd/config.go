@@ -73,9 +73,10 @@ const (
 	// Manifests is where objects lie that the cluster gets when it begins.
 	Manifests = "/usr/lib/picube/manifests"
 
-	patchDir  = stateDir + "/patches"
-	stateDir  = nodeconf.StateDir + "/kubernetes"
-	criSocket = "unix:///run/containerd/containerd.sock"
+	patchDir    = stateDir + "/patches"
+	clusterInfo = stateDir + "/cluster-info.yaml"
+	stateDir    = nodeconf.StateDir + "/kubernetes"
+	criSocket   = "unix:///run/containerd/containerd.sock"
 )
 
 // document is one YAML document; keys come out sorted.

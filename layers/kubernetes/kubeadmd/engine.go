@@ -3,6 +3,7 @@ package kubeadmd
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -285,11 +286,43 @@ func (e *Engine) finish(ctx context.Context) error {
 	if err := e.systemctl(ctx, "enable", "--now", "kubelet.service", "kube-proxy.service"); err != nil {
 		return err
 	}
+	info, err := e.clusterInfo()
+	if err != nil {
+		return err
+	}
+	if err := e.write(clusterInfo, info); err != nil {
+		return err
+	}
 	if err := e.Run(ctx, "kubectl", "--kubeconfig", filepath.Join(e.Root, AdminConfig), "apply",
-		"--server-side", "--force-conflicts", "--validate=false", "-f", filepath.Join(e.Root, Manifests)); err != nil {
+		"--server-side", "--force-conflicts", "--validate=false",
+		"-f", filepath.Join(e.Root, Manifests), "-f", filepath.Join(e.Root, clusterInfo)); err != nil {
 		return err
 	}
 	return e.write(done, nil)
+}
+
+// clusterInfo is an object without which "kubeadm join" asks for ten minutes and
+// gives up, whatever it knows already. It belongs to the phase that makes
+// bootstrap tokens. Nobody may read it who could not read what is in it anyway.
+func (e *Engine) clusterInfo() ([]byte, error) {
+	authority, err := os.ReadFile(filepath.Join(e.Root, AuthorityCertificate))
+	if err != nil {
+		return nil, err
+	}
+	config, err := documents(document{
+		"apiVersion": "v1", "kind": "Config",
+		"clusters": []document{{"name": "", "cluster": document{
+			"server": "https://" + endpoint(), "certificate-authority-data": base64.StdEncoding.EncodeToString(authority),
+		}}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return documents(document{
+		"apiVersion": "v1", "kind": "ConfigMap",
+		"metadata": document{"name": "cluster-info", "namespace": "kube-public"},
+		"data":     document{"kubeconfig": string(config)},
+	})
 }
 
 func (e *Engine) systemctl(ctx context.Context, args ...string) error {

@@ -135,8 +135,17 @@ func TestWorker(t *testing.T) {
 	golden(t, "worker.txt", b.Bytes())
 }
 
+// withAuthority puts the certificate on the card that each has.
+func withAuthority(t *testing.T, e *Engine) {
+	t.Helper()
+	if err := e.write(AuthorityCertificate, []byte("the authority\n")); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestControlPlane(t *testing.T) {
 	e, ran := engine(t, node(1, "control-plane"), config(1))
+	withAuthority(t, e)
 	for _, step := range []func(context.Context) error{e.Prepare, e.Begin} {
 		if err := step(t.Context()); err != nil {
 			t.Fatal(err)
@@ -152,6 +161,7 @@ func TestControlPlane(t *testing.T) {
 	if want := []string{"systemctl --no-block", "kubeadm init", "wait http://127.0.0.1:2381/readyz", "kubeadm init", "wait https://127.0.0.1:7443/readyz", "kubeadm init", "kubeadm init", "systemctl --no-block", "kubectl --kubeconfig"}; !slices.Equal(programs, want) {
 		t.Errorf("ran %q", *ran)
 	}
+	golden(t, "cluster-info.yaml", []byte(files(t, e)["/"+strings.TrimPrefix(clusterInfo, "/")]))
 	for name := range Patches() {
 		if _, ok := files(t, e)["/"+strings.TrimPrefix(patchDir, "/")+"/"+name]; !ok {
 			t.Errorf("patch %s is missing", name)
@@ -163,6 +173,7 @@ func TestControlPlane(t *testing.T) {
 // next start does what is left.
 func TestCutOff(t *testing.T) {
 	e, ran := engine(t, node(1, "control-plane"), config(1))
+	withAuthority(t, e)
 	run := e.Run
 	for left := len(e.beginning()); left > 0; left-- {
 		calls := 0
