@@ -10,14 +10,12 @@
 package gomodule
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -46,8 +44,9 @@ type Compiler struct {
 	Env     []string // of the go command: PATH, HOME, GOPROXY, GOCACHE …
 	Cache   string   // where programs are kept
 	Offline bool     // take modules from the module cache alone
-	// Progress is told of packages done, of about total; may be nil.
-	Progress func(done, total int)
+	// Phase begins something that takes time, of total steps, 0 if unknown;
+	// nil: nobody wants to know.
+	Phase func(name string, total int64) (advance func(n int64), end func())
 }
 
 // Result is what came of a module.
@@ -82,7 +81,7 @@ type Source struct {
 // Download brings a module into Go's module cache and returns where it lies.
 func (c Compiler) Download(ctx context.Context, path, version string) (Source, error) {
 	var src Source
-	out, err := c.run(ctx, os.TempDir(), nil, "mod", "download", "-json", path+"@"+version)
+	out, err := c.run(ctx, os.TempDir(), nil, nil, "mod", "download", "-json", path+"@"+version)
 	if jerr := json.Unmarshal(out, &src); jerr == nil && src.Error != "" {
 		err = errors.New(src.Error)
 	}
@@ -94,7 +93,7 @@ func (c Compiler) Download(ctx context.Context, path, version string) (Source, e
 
 // Versions returns the module's published versions, ascending.
 func (c Compiler) Versions(ctx context.Context, path string) ([]string, error) {
-	out, err := c.run(ctx, os.TempDir(), nil, "list", "-m", "-versions", "-json", path+"@latest")
+	out, err := c.run(ctx, os.TempDir(), nil, nil, "list", "-m", "-versions", "-json", path+"@latest")
 	if err != nil {
 		return nil, fmt.Errorf("module %s: cannot list its versions: %w", path, err)
 	}
@@ -168,26 +167,15 @@ func (c Compiler) build(ctx context.Context, m Module, env []string, goVersion, 
 		return err
 	}
 	env = append(env, "GOOS=linux", "CGO_ENABLED=0", "GOFLAGS=-mod=mod", "GOWORK=off", "GOEXPERIMENT=", "GODEBUG=")
-	packages := slices.Sorted(maps.Values(m.Programs))
-	if _, err := c.run(ctx, work, env, append([]string{"get"}, withVersion(packages, m)...)...); err != nil {
+	if err := c.get(ctx, m, work, env); err != nil {
 		return fmt.Errorf("cannot get what it needs: %w", err)
-	}
-	total, err := c.run(ctx, work, env, append([]string{"list", "-deps"}, packages...)...)
-	if err != nil {
-		return fmt.Errorf("cannot list its packages: %w", err)
 	}
 	out := filepath.Join(work, "out")
 	if err := os.Mkdir(out, 0o700); err != nil {
 		return err
 	}
-	names := map[string]string{} // what the go command calls a package's program
-	for name, pkg := range m.Programs {
-		file := filepath.Join(out, name)
-		names[name] = file
-		args := []string{"build", "-v", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= " + m.LDFlags, "-o", file, pkg}
-		if err := c.compile(ctx, work, env, bytes.Count(total, []byte("\n")), args); err != nil {
-			return fmt.Errorf("cannot compile %s: %w", pkg, err)
-		}
+	if err := c.compile(ctx, m, work, out, env); err != nil {
+		return err
 	}
 	meta, err := json.Marshal(Result{Sum: src.Sum, Go: goVersion})
 	if err != nil {
@@ -202,12 +190,58 @@ func (c Compiler) build(ctx context.Context, m Module, env []string, goVersion, 
 	return os.Rename(out, dir)
 }
 
-func withVersion(packages []string, m Module) []string {
-	out := make([]string, len(packages))
-	for i, p := range packages {
-		out[i] = p + "@" + m.Version
+// get downloads the modules that m's programs are made of.
+func (c Compiler) get(ctx context.Context, m Module, work string, env []string) error {
+	args := []string{"get"}
+	for _, p := range slices.Sorted(maps.Values(m.Programs)) {
+		args = append(args, p+"@"+m.Version)
 	}
-	return out
+	advance, end := c.phase("get "+m.Path, 0)
+	defer end()
+	_, err := c.run(ctx, work, env, func(line string) {
+		if strings.HasPrefix(line, "go: downloading ") {
+			advance(1)
+		}
+	}, args...)
+	return err
+}
+
+// linking is what one program's linking costs, in packages: with it, the time
+// left is about right.
+const linking = 50
+
+// compile compiles m's programs into out, one after the other: linking one of
+// Kubernetes' takes most of a gigabyte.
+func (c Compiler) compile(ctx context.Context, m Module, work, out string, env []string) error {
+	flags := []string{"-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= " + m.LDFlags}
+	list := append(append([]string{"list", "-deps", "-f={{.Stale}}"}, flags...), slices.Sorted(maps.Values(m.Programs))...)
+	stale, err := c.run(ctx, work, env, nil, list...)
+	if err != nil {
+		return fmt.Errorf("cannot list its packages: %w", err)
+	}
+	advance, end := c.phase("compile "+m.Path, int64(bytes.Count(stale, []byte("true"))+linking*len(m.Programs)))
+	defer end()
+	for _, name := range slices.Sorted(maps.Keys(m.Programs)) {
+		pkg := m.Programs[name]
+		args := append(append([]string{"build", "-v"}, flags...), "-o", filepath.Join(out, name), pkg)
+		_, err := c.run(ctx, work, env, func(line string) {
+			if !strings.ContainsAny(line, " \t") { // a package; all else are messages
+				advance(1)
+			}
+		}, args...)
+		if err != nil {
+			return fmt.Errorf("cannot compile %s: %w", pkg, err)
+		}
+		advance(linking)
+	}
+	return nil
+}
+
+func (c Compiler) phase(name string, total int64) (func(int64), func()) {
+	if c.Phase == nil {
+		return func(int64) {}, func() {}
+	}
+	return c.Phase(name, total)
 }
 
 // writeModule makes the module that the compilation runs in: it requires m and
@@ -282,35 +316,35 @@ func (c Compiler) environ(extra []string) []string {
 	return append(env, extra...)
 }
 
-func (c Compiler) run(ctx context.Context, dir string, env []string, args ...string) ([]byte, error) {
+// run runs the go command and returns its output; each is told of every line
+// that it prints besides, and may be nil.
+func (c Compiler) run(ctx context.Context, dir string, env []string, each func(line string), args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir, cmd.Env = dir, c.environ(env)
-	var stderr bytes.Buffer
+	stderr := lines{each: each}
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	return out, explain(ctx, err, stderr.Bytes())
+	return out, explain(ctx, err, stderr.text.Bytes())
 }
 
-// compile runs go build -v, which prints a line for each package it compiles.
-func (c Compiler) compile(ctx context.Context, dir string, env []string, total int, args []string) error {
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir, cmd.Env = dir, c.environ(env)
-	pipe, err := cmd.StderrPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	var kept bytes.Buffer
-	done := 0
-	for sc := bufio.NewScanner(io.TeeReader(pipe, &kept)); sc.Scan(); {
-		done++
-		if c.Progress != nil {
-			c.Progress(done, total)
+// lines keeps what is written to it and tells of every complete line.
+type lines struct {
+	text bytes.Buffer
+	told int // bytes of it
+	each func(line string)
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.text.Write(p)
+	for l.each != nil {
+		line, _, complete := bytes.Cut(l.text.Bytes()[l.told:], []byte("\n"))
+		if !complete {
+			break
 		}
+		l.told += len(line) + 1
+		l.each(string(line))
 	}
-	return explain(ctx, cmd.Wait(), kept.Bytes())
+	return len(p), nil
 }
 
 // explain adds the last lines of what the go command said.
@@ -329,7 +363,7 @@ func explain(ctx context.Context, err error, stderr []byte) error {
 
 // GoVersion returns the version of the go command.
 func (c Compiler) GoVersion(ctx context.Context) (string, error) {
-	out, err := c.run(ctx, os.TempDir(), nil, "env", "GOVERSION")
+	out, err := c.run(ctx, os.TempDir(), nil, nil, "env", "GOVERSION")
 	if err != nil {
 		return "", fmt.Errorf("cannot ask for the Go version: %w", err)
 	}

@@ -31,15 +31,12 @@ func (c *cli) kubernetes(bp *blueprint.Blueprint, cache string, programs program
 	store := oci.NewStore(filepath.Join(cache, "images"))
 	sources := upstream.Sources{
 		Modules: upstream.Modules{
-			Compiler: gomodule.Compiler{Env: os.Environ(), Cache: filepath.Join(cache, "modules"), Offline: c.offline},
-			Store:    store,
+			Compiler: gomodule.Compiler{
+				Env: os.Environ(), Cache: filepath.Join(cache, "modules"), Offline: c.offline, Phase: reporter.Phase,
+			},
+			Store: store,
 			Pause: func(ctx context.Context, arch string) (string, error) {
 				return pauseProgram(ctx, programs, cache, arch)
-			},
-			Progress: func(name string) (func(done, total int), func()) {
-				advance, end := reporter.Phase("compile "+name, 0)
-				last := 0
-				return func(done, _ int) { advance(int64(done - last)); last = done }, end
 			},
 		},
 		Download: func(mirror string) upstream.Download { return c.release(mirror, cache, store) },

@@ -23,8 +23,6 @@ type Modules struct {
 	// Pause returns the host file of our pause program for an architecture:
 	// upstream's is not Go.
 	Pause func(ctx context.Context, arch string) (string, error)
-	// Progress begins the report on one module, in packages; may be nil.
-	Progress func(module string) (advance func(done, total int), end func())
 }
 
 // Find returns the release of a version ("v1.34.4") and the modules that make
@@ -114,12 +112,7 @@ func (m Modules) Get(ctx context.Context, locked []lock.Input, arch string, epoc
 	set := &Set{Release: r, Programs: map[string]string{}}
 	programs := map[string]string{} // all, by name
 	for _, module := range modules(r) {
-		compiler, end := m.Compiler, func() {}
-		if m.Progress != nil {
-			compiler.Progress, end = m.Progress(module.Path)
-		}
-		res, err := compiler.Build(ctx, module, arch)
-		end()
+		res, err := m.Compiler.Build(ctx, module, arch)
 		if err != nil {
 			return nil, err
 		}

@@ -45,6 +45,7 @@ type Sources struct {
 
 // Lock finds out where a version comes from and what it is made of.
 func (s Sources) Lock(ctx context.Context, w Wish, arch string) ([]lock.Input, error) {
+	var unknown *ErrVersion
 	if w.From != FromModules {
 		inputs, err := s.Download(w.Mirror).Find(ctx, w.Version, arch)
 		if err == nil {
@@ -62,9 +63,15 @@ func (s Sources) Lock(ctx context.Context, w Wish, arch string) ([]lock.Input, e
 		if w.From != FromAuto || ctx.Err() != nil || errors.Is(err, source.ErrMismatch) {
 			return nil, err
 		}
+		errors.As(err, &unknown)
 		s.Say("Kubernetes %s: cannot get the release (%v); it will be compiled from Go modules", w.Version, err)
 	}
 	_, inputs, err := s.Modules.Find(ctx, w.Version)
+	// Where nobody can tell of modules, what the release server said of the
+	// version is the better answer.
+	if err != nil && unknown != nil {
+		return nil, unknown
+	}
 	return inputs, err
 }
 
