@@ -44,6 +44,7 @@ type Cluster interface {
 type Sight struct {
 	Reachable int  // control-plane nodes that answer at all, the node itself left out
 	Members   int  // those of them that belong to the cluster
+	Before    int  // those that do not, and stand before the node in the cluster's list
 	Serves    bool // one of them serves the cluster
 	// Stranger is the address of a control plane that has the place of one of
 	// ours and belongs to another cluster; empty: there is none.
@@ -82,6 +83,9 @@ const (
 	// it is ready itself.
 	followSoon = 3 * time.Second
 	follow     = 20 * time.Second
+	// turns is how often a control-plane node looks before it joins though
+	// others have not: a quarter of an hour.
+	turns = 180
 )
 
 // Run brings the node into its cluster and follows it until ctx ends.
@@ -123,16 +127,19 @@ func (j *Joiner) enter(ctx context.Context) error {
 	if j.Engine.IsControlPlane() {
 		others-- // it is one of them
 	}
-	for {
+	for looks := 1; ; looks++ {
 		sight := j.Cluster.Look(ctx)
+		// The state's replicas come one after the other: two at once are in
+		// each other's way, and in that of the node that is just beginning.
+		turn := sight.Members > 0 && (sight.Before == 0 || looks > turns)
 		switch {
 		case sight.Serves && !j.Engine.IsControlPlane():
 			j.Say("joining as a worker")
 			return j.Engine.Work(ctx)
-		case sight.Serves:
+		case sight.Serves && turn:
 			j.Say("joining the control plane")
 			return j.Engine.Join(ctx)
-		case j.Engine.MayBegin() && sight.Members == 0 && j.seesMajority(sight.Reachable):
+		case j.Engine.MayBegin() && !sight.Serves && sight.Members == 0 && j.seesMajority(sight.Reachable):
 			j.Say("beginning a cluster")
 			return j.Engine.Begin(ctx)
 		}
@@ -140,6 +147,8 @@ func (j *Joiner) enter(ctx context.Context) error {
 		switch {
 		case sight.Stranger != "":
 			text = fmt.Sprintf("refused: %s is the control plane of another cluster", sight.Stranger)
+		case sight.Serves:
+			text = "waiting for its turn to join the control plane"
 		case sight.Members > 0:
 			text = fmt.Sprintf("waiting for the cluster: %d of its control-plane nodes come up", sight.Members)
 		}

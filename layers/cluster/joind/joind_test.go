@@ -16,7 +16,7 @@ type fake struct {
 	fails                       int // steps that fail before one succeeds
 	reachable                   []int
 	serves                      []bool
-	members                     int
+	members, before             []int
 	stranger                    string
 	views                       []View
 
@@ -44,12 +44,23 @@ func (f *fake) Join(context.Context) error  { return f.step("join") }
 func (f *fake) Work(context.Context) error  { return f.step("work") }
 
 func (f *fake) Look(context.Context) Sight {
-	n, s := f.reachable[0], f.serves[0]
-	if len(f.reachable) > 1 {
-		f.reachable, f.serves = f.reachable[1:], f.serves[1:]
-	}
 	f.did = append(f.did, "look")
-	return Sight{Reachable: n, Members: f.members, Serves: s, Stranger: f.stranger}
+	return Sight{
+		Reachable: next(&f.reachable), Members: next(&f.members), Before: next(&f.before),
+		Serves: next(&f.serves), Stranger: f.stranger,
+	}
+}
+
+// next takes the first of a script, whose last stays.
+func next[T any](script *[]T) (n T) {
+	if len(*script) == 0 {
+		return n
+	}
+	n = (*script)[0]
+	if len(*script) > 1 {
+		*script = (*script)[1:]
+	}
+	return n
 }
 
 func (f *fake) Follow(context.Context) (View, error) {
@@ -74,9 +85,12 @@ func TestRun(t *testing.T) {
 		"among strangers":      {fake{reachable: []int{1, 1}, serves: []bool{false, true}, stranger: "10.42.1.1"}, 1, []string{"look", "say refused: 10.42.1.1 is the control plane of another cluster", "look", "work"}},
 		"only control plane":   {fake{controlPlane: true, first: true, reachable: []int{0}, serves: no}, 1, []string{"look", "begin"}},
 		"first alone of three": {fake{controlPlane: true, first: true, reachable: []int{0, 0, 1}, serves: []bool{false, false, false}}, 3, []string{"look", "look", "look", "begin"}},
-		"first comes back":     {fake{controlPlane: true, first: true, reachable: []int{2}, serves: yes}, 3, []string{"look", "join"}},
-		"first flashed anew":   {fake{controlPlane: true, first: true, reachable: []int{2, 2}, members: 2, serves: []bool{false, true}}, 3, []string{"look", "look", "join"}},
-		"second waits":         {fake{controlPlane: true, reachable: []int{2, 2}, serves: []bool{false, true}}, 3, []string{"look", "look", "join"}},
+		"first comes back":     {fake{controlPlane: true, first: true, reachable: []int{2}, members: []int{2}, serves: yes}, 3, []string{"look", "join"}},
+		"first flashed anew":   {fake{controlPlane: true, first: true, reachable: []int{2, 2}, members: []int{2}, serves: []bool{false, true}}, 3, []string{"look", "look", "join"}},
+		"first, another half":  {fake{controlPlane: true, first: true, reachable: []int{2, 2}, members: []int{0, 1}, serves: yes}, 3, []string{"look", "look", "join"}},
+		"second waits":         {fake{controlPlane: true, reachable: []int{2, 2, 2}, members: []int{0, 0, 1}, before: []int{1, 1, 0}, serves: []bool{false, true}}, 3, []string{"look", "look", "look", "join"}},
+		"third waits":          {fake{controlPlane: true, reachable: []int{2, 2, 2, 2}, members: []int{0, 1, 1, 2}, before: []int{2, 1, 1, 0}, serves: yes}, 3, []string{"look", "look", "look", "look", "join"}},
+		"second never comes":   {fake{controlPlane: true, reachable: []int{2}, members: []int{1}, before: []int{1}, serves: yes}, 3, append(slices.Repeat([]string{"look"}, turns+1), "join")},
 		"cut off while it began": {fake{controlPlane: true, first: true, fails: 2, reachable: []int{0}, serves: no}, 1,
 			[]string{"look", "begin failed", "look", "begin failed", "look", "begin"}},
 		"member": {fake{controlPlane: true, member: true}, 1, nil},

@@ -110,14 +110,19 @@ func (n *Network) Look(ctx context.Context) joind.Sight {
 	if err != nil {
 		return sight
 	}
+	before := true
 	for _, m := range n.Engine.Config.ControlPlane {
 		if m.Name == n.Engine.Node.Hostname {
+			before = false
 			continue
 		}
 		if p, err := n.Engine.ask(ctx, m); err == nil {
 			sight.Reachable++
-			if p.Member {
+			switch {
+			case p.Member:
 				sight.Members++
+			case before:
+				sight.Before++
 			}
 		}
 		client := &http.Client{Timeout: lookTimeout, Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}

@@ -98,6 +98,10 @@ func TestLook(t *testing.T) {
 	if got, want := look(), (joind.Sight{Reachable: 1}); got != want {
 		t.Errorf("one that waits: %+v", got)
 	}
+	first.serve(t)
+	if got, want := (&Network{Engine: second}).Look(t.Context()), (joind.Sight{Reachable: 1, Before: 1}); got != want {
+		t.Errorf("one that comes first: %+v", got)
+	}
 	if err := second.write(done, nil); err != nil {
 		t.Fatal(err)
 	}
