@@ -243,7 +243,7 @@ func startCluster(t *testing.T, cards built, nodes int) (*emulator.Emulator, clu
 // TestCluster is the promise: switched on, and it is a Kubernetes cluster,
 // without internet.
 func TestCluster(t *testing.T) {
-	_, c := startCluster(t, openCards(t, filepath.Join(buildCluster(t, "cluster.hcl", 2, 1), "picube")), 2)
+	e, c := startCluster(t, openCards(t, filepath.Join(buildCluster(t, "cluster.hcl", 2, 1), "picube")), 2)
 	for _, node := range []string{"rpi1", "rpi2"} {
 		c.eventually(t, "get node "+node+" --no-headers", " Ready ")
 	}
@@ -280,7 +280,12 @@ func TestCluster(t *testing.T) {
 		t.Log(ask(t, c.first, "sudo kubeadm certs check-expiration 2>/dev/null"))
 		t.Log(c.kubectl(t, "get pods -A -o wide"))
 	})
-	for _, n := range []string{"free -m", "ps -eo rss,comm --sort=-rss | head -15", "systemctl --failed --no-legend"} {
-		t.Logf("%s\n%s", n, ask(t, c.first, n))
+	for _, n := range e.Nodes() {
+		for _, command := range []string{"free -m", "ps -eo rss,comm --sort=-rss | head -15"} {
+			t.Logf("%s: %s\n%s", n.Name(), command, ask(t, n, command))
+		}
+		if failed := ask(t, n, "systemctl --failed --no-legend"); failed != "" {
+			t.Errorf("%s: failed: %s", n.Name(), failed)
+		}
 	}
 }
