@@ -159,7 +159,8 @@ func New(c Config) (*Builder, error) {
 func PlanOptions(layers []Layer) plan.Options {
 	boards := map[string]plan.Board{}
 	for _, board := range firmware.Boards() {
-		boards[board.Name] = plan.Board{Arch: board.Arch, Packages: firmware.Packages([]firmware.Board{board})}
+		one := []firmware.Board{board}
+		boards[board.Name] = plan.Board{Arch: board.Arch, Packages: firmware.Packages(one), Raspios: firmware.RaspiosPackages(one)}
 	}
 	return plan.Options{
 		Boards:  boards,

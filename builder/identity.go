@@ -91,7 +91,10 @@ func (b *Builder) bootTree(n *plan.Node, c card, id *secrets.Cluster) (*tree.Tre
 	}
 	partition := "PARTUUID=" + c.table().PARTUUID(2)
 	commandLine := []byte(firmware.CommandLine([]firmware.Board{board}, partition))
-	if b.cubes[n.Cube].Spec.Base.Kind == blueprint.BaseImage {
+	switch b.cubes[n.Cube].Spec.Base.Kind {
+	case blueprint.BaseRaspios:
+		commandLine = []byte(firmware.RaspiosCommandLine(partition))
+	case blueprint.BaseImage:
 		if commandLine, err = imageCommandLine(t, partition); err != nil {
 			return nil, fmt.Errorf("node %q: %w", n.Name, err)
 		}

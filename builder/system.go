@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/picube/picube-build/builder/baseimage"
+	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/debian"
 	"github.com/picube/picube-build/builder/debian/dpkg"
 	"github.com/picube/picube-build/builder/initramfs"
@@ -196,6 +197,9 @@ func (b *Builder) sharedBoot(r *plan.Root, t *tree.Tree, node []byte) (*tree.Tre
 		}
 		boards = append(boards, board)
 	}
+	if r.Cube.Base.Kind == blueprint.BaseRaspios {
+		return raspiosBoot(t, node, boards)
+	}
 	kernel, err := firmware.Kernel(t)
 	if err != nil {
 		return nil, err
@@ -205,4 +209,20 @@ func (b *Builder) sharedBoot(r *plan.Root, t *tree.Tree, node []byte) (*tree.Tre
 		return nil, fmt.Errorf("initramfs: %w", err)
 	}
 	return firmware.BootPartition(t, firmware.Options{Boards: boards, Kernel: kernel, Initramfs: tree.Bytes(image.Bytes())})
+}
+
+// raspiosBoot is the same with Raspberry Pi's kernels, which have built in much
+// of what Debian's have as modules, and nothing of what they need in QEMU.
+func raspiosBoot(t *tree.Tree, node []byte, boards []firmware.Board) (*tree.Tree, error) {
+	return firmware.RaspiosBootPartition(t, boards, func(version string) (tree.Content, error) {
+		modules, err := initramfs.Available(t, version, firmware.Modules(boards))
+		if err != nil {
+			return nil, err
+		}
+		var image bytes.Buffer
+		if err := initramfs.Build(t, version, node, slices.Concat(modules, []string{"ext4", "vfat"}), &image); err != nil {
+			return nil, fmt.Errorf("initramfs: %w", err)
+		}
+		return tree.Bytes(image.Bytes()), nil
+	})
 }

@@ -32,6 +32,9 @@ type Board struct {
 	// NotOnDebian says why Debian's kernel does not start the board; empty: it
 	// does.
 	NotOnDebian string
+	// Raspios is how the board starts with Raspberry Pi's own kernel; no
+	// Flavour: it does not.
+	Raspios Raspios
 
 	Memory int    // MiB of the smallest model sold
 	WiFi   string // the chip, empty: no radio
@@ -121,7 +124,8 @@ func Boards() []Board {
 			KernelPackage: "linux-image-arm64",
 			DeviceTrees:   []string{"bcm2837-rpi-3-b.dtb", "bcm2837-rpi-3-b-plus.dtb", "bcm2837-rpi-3-a-plus.dtb"},
 			Files:         pi3Files, Filter: "pi3", Consoles: pi, Modules: pi3Modules,
-			Memory: 512, WiFi: "BCM43438 or CYW43455", Header: pi3Header,
+			Raspios: Raspios{rpiV8, []string{"bcm2710-rpi-3-b.dtb", "bcm2710-rpi-3-b-plus.dtb"}},
+			Memory:  512, WiFi: "BCM43438 or CYW43455", Header: pi3Header,
 			QEMU: QEMU{Machine: "raspi3b", Since: 7},
 		},
 		{
@@ -132,7 +136,8 @@ func Boards() []Board {
 			// Named, since Raspberry Pi's own tree for it is bcm2710-rpi-zero-2.dtb,
 			// without the "w", and its firmware derives names from its own.
 			Filter: "pi02", Config: []string{"device_tree=bcm2837-rpi-zero-2-w.dtb"},
-			Memory: 512, WiFi: "BCM43436", Header: pi3Header,
+			Raspios: Raspios{rpiV8, []string{"bcm2710-rpi-zero-2.dtb"}},
+			Memory:  512, WiFi: "BCM43436", Header: pi3Header,
 			QEMU: QEMU{Machine: "raspi3b", Since: 7},
 		},
 		{
@@ -140,7 +145,8 @@ func Boards() []Board {
 			KernelPackage: "linux-image-arm64",
 			DeviceTrees:   []string{"bcm2711-rpi-4-b.dtb", "bcm2711-rpi-400.dtb"},
 			Files:         pi4Files, Filter: "pi4", Consoles: pi, Modules: pi4Modules,
-			Memory: 1024, WiFi: "CYW43455", Header: pi4Header,
+			Raspios: Raspios{rpiV8, []string{"bcm2711-rpi-4-b.dtb", "bcm2711-rpi-400.dtb"}},
+			Memory:  1024, WiFi: "CYW43455", Header: pi4Header,
 			QEMU: QEMU{Machine: "raspi4b", Since: 9},
 		},
 		{
@@ -150,7 +156,8 @@ func Boards() []Board {
 			Files:         pi4Files, Consoles: pi, Modules: pi4Modules,
 			// Raspberry Pi's own tree is bcm2711-rpi-cm4.dtb, without the "io".
 			Filter: "cm4", Config: []string{"device_tree=bcm2711-rpi-cm4-io.dtb"},
-			Memory: 1024, WiFi: "CYW43455", Header: pi4Header,
+			Raspios: Raspios{rpiV8, []string{"bcm2711-rpi-cm4.dtb"}},
+			Memory:  1024, WiFi: "CYW43455", Header: pi4Header,
 			QEMU: QEMU{Machine: "raspi4b", Since: 9},
 		},
 		{
@@ -161,16 +168,18 @@ func Boards() []Board {
 			// Named, since Linux has no tree of its own for version 1.2, which is
 			// a BCM2837 that starts with that of its forerunner.
 			Filter: "pi2", Config: []string{"device_tree=bcm2836-rpi-2-b.dtb"},
+			Raspios:  Raspios{rpiV7, []string{"bcm2709-rpi-2-b.dtb"}},
 			Consoles: []string{"tty0", "ttyAMA0,115200"}, // no radio claims the good UART
 			Memory:   1024, Header: pi3Header,
 			QEMU: QEMU{Machine: "raspi2b", Since: 7},
 		},
 		{
 			Name: "rpi5", Model: "Raspberry Pi 5, 500 and Compute Module 5", Arch: "arm64",
-			KernelPackage: "linux-image-rpi-2712", // of Raspberry Pi's archive; the boot code is in flash
-			DeviceTrees:   []string{"bcm2712-rpi-5-b.dtb"},
+			KernelPackage: "linux-image-arm64",
+			DeviceTrees:   []string{"bcm2712-rpi-5-b.dtb"}, // no Files: its boot code is in flash
 			Filter:        "pi5", Consoles: []string{"tty0", "ttyAMA10,115200"},
-			NotOnDebian: `Debian 13's kernel has no drivers for the chip (RP1) that its ports hang on. Use base "image" with Raspberry Pi OS.`,
+			NotOnDebian: `Debian 13's kernel has no drivers for the chip (RP1) that its ports hang on. Use base "raspios" or base "image".`,
+			Raspios:     Raspios{rpi2712, []string{"bcm2712-rpi-5-b.dtb"}},
 			Memory:      1024, WiFi: "CYW43455",
 			Header: Header{GPIO: "pinctrl-rp1", Pins: 28, I2C: map[int]I2C{1: {"i2c@74000", 2, 3}}, Fan: true},
 			QEMU:   QEMU{Machine: "virt", CPU: "cortex-a76", Since: 9},

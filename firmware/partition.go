@@ -136,15 +136,24 @@ func BootPartition(root *tree.Tree, o Options) (*tree.Tree, error) {
 			return nil, err
 		}
 	}
-	custom, err := root.ReadFile(customFile) // written by the layers
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	custom, err := readCustom(root)
+	if err != nil {
 		return nil, err
 	}
-	config := Config(o.Boards, kernel, initrd, string(custom))
+	config := Config(o.Boards, kernel, initrd, custom)
 	if err := t.WriteFile("/config.txt", []byte(config), 0o644); err != nil {
 		return nil, err
 	}
 	return t, missing(t, o.Boards)
+}
+
+// readCustom returns the lines for config.txt that layers have written.
+func readCustom(root *tree.Tree) (string, error) {
+	text, err := root.ReadFile(customFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return string(text), err
 }
 
 func put(t *tree.Tree, p string, n *tree.Inode) error {

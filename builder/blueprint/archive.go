@@ -30,7 +30,7 @@ var (
 
 const keyBegin = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
-func (s *section) archives() []Archive {
+func (s *section) archives(base string) []Archive {
 	var list []Archive
 	seen := map[string]hcl.Range{}
 	for _, b := range s.blocks.OfType("archive") {
@@ -40,6 +40,8 @@ func (s *section) archives() []Archive {
 			s.errorf(b.LabelRanges[0], "Invalid archive name", "An archive's name has small letters, digits, '-' and '.', unlike %q.", a.Name)
 		case a.Name == "debian" || a.Name == "debian-security":
 			s.errorf(b.LabelRanges[0], "Reserved archive name", "%q is Debian's own archive. Choose another name.", a.Name)
+		case a.Name == raspiArchive && base == BaseRaspios:
+			s.errorf(b.LabelRanges[0], "Reserved archive name", "%q is the archive of the base %q. Choose another name.", a.Name, base)
 		case ok:
 			s.errorf(b.DefRange, "Duplicate archive", "The archive %q stands already at %s.", a.Name, first)
 		}

@@ -1,6 +1,7 @@
 package blueprint
 
 import (
+	_ "embed" // the archive's key
 	"fmt"
 	"regexp"
 	"slices"
@@ -22,16 +23,20 @@ func (s *section) base() Base {
 	if b == nil {
 		return base
 	}
+	attributes := []string{"suite", "components", "mirror", "snapshot", "recommends"}
 	switch kind := b.Labels[0]; kind {
 	case BaseDebian:
+	case BaseRaspios:
+		base.Kind = kind
+		attributes = append(attributes, "raspi_mirror", "raspi_key")
 	case BaseImage:
 		return s.section(b, s.ctx, []string{"source!", "sha256!", "recommends"}).imageBase()
 	default:
-		known := []string{BaseDebian, BaseImage}
+		known := []string{BaseDebian, BaseRaspios, BaseImage}
 		s.errorf(b.LabelRanges[0], "Unknown base", "There is no base %q.%s Choose from: %s.", kind, didYouMean(kind, known), strings.Join(known, ", "))
 		return base
 	}
-	s = s.section(b, s.ctx, []string{"suite", "components", "mirror", "snapshot", "recommends"})
+	s = s.section(b, s.ctx, attributes)
 	s.choice("suite", &base.Suite, suites...)
 	if before := len(s.diags); s.list("components", &base.Components) {
 		s.each("components", "Unknown component", base.Components, func(c string) string {
@@ -48,7 +53,30 @@ func (s *section) base() Base {
 	s.url("mirror", &base.Mirror)
 	s.url("snapshot", &base.Snapshot)
 	s.boolean("recommends", &base.Recommends)
+	if base.Kind == BaseRaspios {
+		base.Archives = []Archive{s.raspi(base.Suite)}
+	}
 	return base
+}
+
+// raspiArchive is the name of Raspberry Pi's archive in locks and file names.
+const raspiArchive = "raspi"
+
+// raspiKey is the key of Raspberry Pi's archive, CF8A 1AF5 02A2 AA2D 763B AE7E
+// 82B1 2992 7FA3 303E, as their own images carry it.
+//
+//go:embed raspberrypi-archive.asc
+var raspiKey string
+
+// raspi is Raspberry Pi's archive, as its images name it beside Debian's.
+func (s *section) raspi(suite string) Archive {
+	a := Archive{Name: raspiArchive, URL: "http://archive.raspberrypi.com/debian", Suites: []string{suite},
+		Components: []string{"main"}, Key: raspiKey, Priority: DefaultPriority}
+	s.url("raspi_mirror", &a.URL)
+	if s.text("raspi_key", &a.Key) && !strings.Contains(a.Key, keyBegin) {
+		s.errorf(s.at("raspi_key"), "Invalid key", `"raspi_key" is an armoured OpenPGP public key (%s …), most often file("archive.asc").`, keyBegin)
+	}
+	return a
 }
 
 // imageBase reads base "image": someone else's card image.

@@ -55,7 +55,7 @@ type Node struct {
 
 // Base is the distribution below everything.
 type Base struct {
-	Kind       string // "debian" or "image"
+	Kind       string // "debian", "raspios" or "image"
 	Suite      string // "trixie"; of an image it is the image's own
 	Components []string
 	Mirror     string // empty: the host's own, else Debian's public one
@@ -194,8 +194,10 @@ type Board struct {
 	// NotOnDebian says why a card with Debian's own kernel would not start it;
 	// empty: it would.
 	NotOnDebian string
-	FanHeader   bool // has a fan's plug that the firmware drives
-	Pins        int  // GPIO lines on its header, counted from 0
+	// NotOnRaspios says why one with Raspberry Pi's kernel would not.
+	NotOnRaspios string
+	FanHeader    bool // has a fan's plug that the firmware drives
+	Pins         int  // GPIO lines on its header, counted from 0
 	// Taken are the pins of the header that are never free, and by what.
 	Taken map[int]string
 	// PWM are the channels of the pins that have one.

@@ -66,7 +66,7 @@ func (p *parser) readCube(b *hcl.Block, place int) *Cube {
 	s.table("debconf", &c.Debconf)
 
 	c.Base = s.base()
-	c.Base.Archives = s.archives()
+	c.Base.Archives = append(c.Base.Archives, s.archives(c.Base.Kind)...)
 	c.Network = s.network()
 	c.Users = s.users()
 	c.Nodes = s.nodes(c, count, board, place == 0)

@@ -110,12 +110,7 @@ func (k *checker) bootFiles(board firmware.Board) {
 	if k.card.Root.Exists(baseimage.Note) {
 		return
 	}
-	kernel, err := firmware.Kernel(k.card.Root)
-	if err != nil {
-		k.wrap("root file system", err)
-		return
-	}
-	want, err := firmware.BootPartition(k.card.Root, firmware.Options{Boards: []firmware.Board{board}, Kernel: kernel})
+	want, err := bootPartition(k.card.Root, board)
 	if err != nil {
 		k.wrap("root file system", err)
 		return
@@ -137,6 +132,21 @@ func (k *checker) bootFiles(board firmware.Board) {
 			k.fault("boot file %s: differs from the one that the root file system has", name)
 		}
 	}
+}
+
+// bootPartition is what a card's root says of its boot partition.
+func bootPartition(root *tree.Tree, board firmware.Board) (*tree.Tree, error) {
+	boards := []firmware.Board{board}
+	if board.Raspios.Flavour != "" {
+		if _, err := firmware.RaspiosKernels(root, boards); err == nil {
+			return firmware.RaspiosBootPartition(root, boards, nil)
+		}
+	}
+	kernel, err := firmware.Kernel(root)
+	if err != nil {
+		return nil, err
+	}
+	return firmware.BootPartition(root, firmware.Options{Boards: boards, Kernel: kernel})
 }
 
 func equal(a, b *tree.Inode) (bool, error) {

@@ -92,6 +92,19 @@ func Build(t *tree.Tree, kernel string, init []byte, modules []string, w io.Writ
 	return nil
 }
 
+// Available returns those of the modules that a kernel has, as modules or built
+// in.
+func Available(t *tree.Tree, kernel string, modules []string) ([]string, error) {
+	x, err := readIndex(t, path.Join("/usr/lib/modules", kernel))
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(modules), func(name string) bool {
+		name = depmod.Normalize(name)
+		return x.paths[name] == "" && !x.builtin[name]
+	}), nil
+}
+
 // canUnpack asks the kernel's configuration, where it lies beside the kernel,
 // whether it knows zstd.
 func canUnpack(t *tree.Tree, kernel string) error {

@@ -107,6 +107,7 @@ type Left struct {
 type Board struct {
 	Arch     string   // Debian's name
 	Packages []string // kernel, firmware
+	Raspios  []string // the same with Raspberry Pi's kernel
 }
 
 // Options is what a plan is made with.
@@ -284,7 +285,11 @@ func (s *rootSet) finish(p *Plan) []*Root {
 		} else {
 			asked.add("base", s.options.Base...)
 			for _, b := range r.Boards {
-				asked.add("board "+b, s.options.Boards[b].Packages...)
+				board := s.options.Boards[b]
+				if r.Cube.Base.Kind == blueprint.BaseRaspios {
+					board.Packages = board.Raspios
+				}
+				asked.add("board "+b, board.Packages...)
 			}
 		}
 		for _, c := range p.Cubes {

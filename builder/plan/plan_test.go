@@ -22,6 +22,7 @@ func testOptions() Options {
 		Boards: map[string]Board{
 			"rpi2": {Arch: "armhf", Packages: []string{"linux-image-armmp"}},
 			"rpi3": pi, "zero2w": pi, "rpi4": pi, "cm4": pi,
+			"rpi5": {Arch: "arm64", Raspios: []string{"linux-image-rpi-2712", "raspi-firmware"}},
 			"virt": {Arch: "arm64", Packages: []string{"linux-image-arm64"}},
 		},
 		Base:    []string{"systemd", "udev"},
@@ -39,8 +40,8 @@ func testOptions() Options {
 func parse(t *testing.T, path string, src []byte) *blueprint.Blueprint {
 	t.Helper()
 	o := blueprint.Options{Layers: []string{"wifi", "kubernetes", "display", "fan", "time"}}
-	for _, name := range []string{"rpi3", "zero2w", "rpi4", "cm4", "virt", "rpi2"} {
-		o.Boards = append(o.Boards, blueprint.Board{Name: name, WiFi: name != "virt", Pins: 28, I2C: map[int][2]int{1: {2, 3}}})
+	for _, name := range []string{"rpi3", "zero2w", "rpi4", "cm4", "virt", "rpi2", "rpi5"} {
+		o.Boards = append(o.Boards, blueprint.Board{Name: name, WiFi: name != "virt", Pins: 28, FanHeader: name == "rpi5", I2C: map[int][2]int{1: {2, 3}}})
 	}
 	bp, diags := blueprint.Parse(path, src, o)
 	if diags.HasErrors() {

@@ -54,6 +54,9 @@ func describeBase(b blueprint.Base) string {
 	if b.Kind == blueprint.BaseImage {
 		return "image " + path.Base(filepath.ToSlash(b.Source))
 	}
+	if b.Kind == blueprint.BaseRaspios {
+		return "Debian " + b.Suite + " with Raspberry Pi's kernel"
+	}
 	return "Debian " + b.Suite
 }
 

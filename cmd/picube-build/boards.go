@@ -10,7 +10,7 @@ func boards() []blueprint.Board {
 	var list []blueprint.Board
 	for _, b := range firmware.Boards() {
 		known := blueprint.Board{
-			Name: b.Name, Arch: b.Arch, WiFi: b.WiFi != "", NotOnDebian: b.NotOnDebian, FanHeader: b.Header.Fan,
+			Name: b.Name, Arch: b.Arch, WiFi: b.WiFi != "", NotOnDebian: b.NotOnDebian, NotOnRaspios: b.NotOnRaspios(), FanHeader: b.Header.Fan,
 			Pins: b.Header.Pins, Taken: b.Header.Taken, PWM: map[int]int{}, I2C: map[int][2]int{},
 		}
 		for pin, pwm := range b.Header.PWM {

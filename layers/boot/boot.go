@@ -58,6 +58,9 @@ func (Layer) Packages(r *plan.Root) []string {
 	if err != nil {
 		return nil // Apply says why
 	}
+	if r.Cube.Base.Kind == blueprint.BaseRaspios {
+		return firmware.RaspiosPackages(boards)
+	}
 	return firmware.Packages(boards)
 }
 
@@ -77,6 +80,13 @@ func (Layer) Apply(r *plan.Root, t *tree.Tree) error {
 		"/etc/default/raspi-extra-cmdline":   firmware.ExtraCommandLine + "\n",
 		"/etc/initramfs-tools/conf.d/picube": initramfsConf,
 		"/etc/default/raspi-firmware-custom": firmware.Custom(boards),
+	}
+	if r.Cube.Base.Kind == blueprint.BaseRaspios { // its hooks leave config.txt and cmdline.txt alone
+		for p := range files {
+			if strings.HasPrefix(p, "/etc/default/raspi-") {
+				delete(files, p)
+			}
+		}
 	}
 	for p, text := range files {
 		if text == "" {
