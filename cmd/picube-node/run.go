@@ -82,7 +82,8 @@ func identity(root, boot string) (*nodeconf.Node, error) {
 
 func applyIdentity() error {
 	n, err := identity("/", nodeconf.BootDir)
-	if err != nil {
+	var refused *identityd.RefusedError
+	if err != nil && (n == nil || !errors.As(err, &refused)) {
 		return err
 	}
 	if err := unix.Sethostname([]byte(n.Hostname)); err != nil {
@@ -91,7 +92,20 @@ func applyIdentity() error {
 	if err := publish(n); err != nil {
 		return err
 	}
+	if err := mistakes(refused); err != nil {
+		return err
+	}
 	return statusd.SetStage("userspace")
+}
+
+// mistakes tells of a node.yaml that was not applied: on the console, and to
+// the displays and the status page.
+func mistakes(refused *identityd.RefusedError) error {
+	if refused == nil {
+		return os.RemoveAll(statusd.MistakesFile)
+	}
+	fmt.Println("picube-node: identity:", refused)
+	return os.WriteFile(statusd.MistakesFile, []byte(refused.Err.Error()+"\n"), 0o644)
 }
 
 // published is a copy of node.yaml that everybody on the node may read: the
@@ -99,7 +113,9 @@ func applyIdentity() error {
 const published = "/run/picube/node.yaml"
 
 func publish(n *nodeconf.Node) error {
-	data, err := n.Marshal()
+	public := *n
+	public.WiFi = nil
+	data, err := public.Marshal()
 	if err != nil {
 		return err
 	}

@@ -9,8 +9,10 @@ package nodeconf
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 )
@@ -46,7 +48,10 @@ type Node struct {
 	// NotBefore is the build's time, RFC 3339: no clock is right before it.
 	NotBefore string  `yaml:"notBefore"`
 	Network   Network `yaml:"network"`
-	Peers     []Peer  `yaml:"peers,omitempty"` // every node of the cluster known at build time, itself included
+	// WiFi are networks that a person has added by hand; those of the blueprint
+	// lie among the node's secrets. With any here, they take their place.
+	WiFi  []WiFi `yaml:"wifi,omitempty"`
+	Peers []Peer `yaml:"peers,omitempty"` // every node of the cluster known at build time, itself included
 	// Layers holds each layer's own section, by the layer's name.
 	Layers map[string]yaml.Node `yaml:"layers,omitempty"`
 }
@@ -57,6 +62,14 @@ type Network struct {
 	Address   string   `yaml:"address"`       // on the cubes' wire, with prefix length: "10.42.1.1/16"
 	DHCP      bool     `yaml:"dhcp"`          // besides the fixed address
 	DNS       []string `yaml:"dns,omitempty"` // name servers besides those that DHCP tells
+}
+
+// WiFi is a wireless network.
+type WiFi struct {
+	SSID    string `yaml:"ssid"`
+	PSK     string `yaml:"psk,omitempty"` // passphrase, or 64 hex digits; empty: an open network
+	Country string `yaml:"country"`       // ISO 3166-1
+	Hidden  bool   `yaml:"hidden,omitempty"`
 }
 
 // Peer is another node of the cluster.
@@ -76,7 +89,16 @@ func Parse(data []byte) (*Node, error) {
 	dec.KnownFields(true)
 	n := &Node{}
 	if err := dec.Decode(n); err != nil {
-		return nil, fmt.Errorf("node.yaml: %w", err)
+		var wrong *yaml.TypeError
+		if !errors.As(err, &wrong) {
+			return nil, fmt.Errorf("node.yaml: %w", err)
+		}
+		var errs []error
+		for _, text := range wrong.Errors { // "line 2: field hostnme not found in type nodeconf.Node"
+			text, _, _ = strings.Cut(text, " in type ")
+			errs = append(errs, fmt.Errorf("node.yaml: %s", text))
+		}
+		return nil, errors.Join(errs...)
 	}
 	if err := dec.Decode(&yaml.Node{}); err != io.EOF {
 		return nil, fmt.Errorf("node.yaml: cannot hold more than one document")

@@ -3,6 +3,9 @@
 // before systemd does, so that systemd finds the machine id, and again as a
 // unit, since a later kernel upgrade replaces our initramfs by Debian's.
 //
+// Whoever edits node.yaml makes mistakes. With one, the node starts as it did
+// the last time, and says what is wrong.
+//
 // It is idempotent and safe to be cut off: every file is replaced by a rename,
 // and a secret leaves the boot partition only after it is on the disk.
 package identityd
@@ -13,7 +16,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/picube/picube-build/layers/nodeconf"
@@ -31,9 +33,21 @@ type Identity struct {
 	Disk string
 }
 
-// Load reads node.yaml from the boot partition.
-func (id Identity) Load() (*nodeconf.Node, error) {
-	data, err := readBounded(filepath.Join(id.Boot, nodeconf.Path), nodeconf.MaxSize)
+// lastFile is the node.yaml that was applied last.
+const lastFile = nodeconf.StateDir + "/node.yaml"
+
+// RefusedError says why node.yaml was not applied, and the one before was.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("%v; this node goes on as it was before", e.Err)
+}
+
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// load reads and checks a node.yaml.
+func (id Identity) load(name string) (*nodeconf.Node, error) {
+	data, err := readBounded(name, nodeconf.MaxSize)
 	if err != nil {
 		return nil, err
 	}
@@ -41,30 +55,32 @@ func (id Identity) Load() (*nodeconf.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n, check(n)
+	return n, id.check(n)
 }
 
-var (
-	hostname  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	machineID = regexp.MustCompile(`^[0-9a-f]{32}$`)
-)
-
-func check(n *nodeconf.Node) error {
-	var errs []error
-	if !hostname.MatchString(n.Hostname) {
-		errs = append(errs, fmt.Errorf("node.yaml: hostname: cannot use %q: lower-case letters, digits and hyphens, at most 63", n.Hostname))
-	}
-	if !machineID.MatchString(n.MachineID) {
-		errs = append(errs, errors.New("node.yaml: machineID: cannot use it: 32 lower-case hex digits"))
-	}
-	return errors.Join(errs...)
-}
-
-// Apply brings the root file system to what node.yaml says.
+// Apply brings the root file system to what node.yaml says. With mistakes in
+// it, it returns the node as it was before and a *RefusedError; a node that
+// never had another is not touched.
 func (id Identity) Apply() (*nodeconf.Node, error) {
-	n, err := id.Load()
-	if err != nil {
+	n, err := id.load(filepath.Join(id.Boot, nodeconf.Path))
+	if err == nil {
+		return n, id.apply(n)
+	}
+	last, lastErr := id.load(filepath.Join(id.Root, lastFile))
+	if lastErr != nil {
 		return nil, err
+	}
+	refused := &RefusedError{err}
+	if err := id.apply(last); err != nil {
+		return nil, errors.Join(refused, err)
+	}
+	return last, refused
+}
+
+func (id Identity) apply(n *nodeconf.Node) error {
+	text, err := n.Marshal()
+	if err != nil {
+		return err
 	}
 	files := []file{
 		{"/etc/hostname", n.Hostname + "\n", 0o644},
@@ -76,13 +92,18 @@ func (id Identity) Apply() (*nodeconf.Node, error) {
 	}
 	for _, f := range files {
 		if err := id.write(f); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := id.mounts(); err != nil {
-		return nil, err
+	if err := errors.Join(id.mounts(), id.secrets()); err != nil {
+		return err
 	}
-	return n, id.secrets()
+	if len(n.WiFi) > 0 { // after the secrets, whose networks they replace
+		if err := id.write(file{wifiFile, wifi(n.WiFi), 0o600}); err != nil {
+			return err
+		}
+	}
+	return id.write(file{lastFile, string(text), 0o600})
 }
 
 // firstBoot reports whether the card has no machine id yet. One that it has
@@ -100,6 +121,9 @@ func hosts(n *nodeconf.Node) string {
 		b.WriteString("\n# The nodes of this cluster on the cubes' wire.\n")
 	}
 	for _, p := range n.Peers {
+		if strings.HasPrefix(n.Network.Address, p.Address+"/") {
+			p.Name = n.Hostname
+		}
 		fmt.Fprintf(&b, "%s\t%s\n", p.Address, p.Name)
 	}
 	return b.String()

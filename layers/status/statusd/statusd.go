@@ -24,6 +24,8 @@ const (
 	ClusterFile = "/run/picube/cluster"
 	// FanFile holds a Fan in JSON.
 	FanFile = "/run/picube/fan.json"
+	// MistakesFile holds, a line each, why node.yaml was not applied.
+	MistakesFile = "/run/picube/mistakes"
 )
 
 // Status is a node's state. Zero values mean "not known".
@@ -48,6 +50,7 @@ type Status struct {
 	Fan         *Fan     `json:"fan,omitempty"`
 	WiFi        *WiFi    `json:"wifi,omitempty"`
 	FailedUnits []string `json:"failedUnits,omitempty"`
+	Mistakes    []string `json:"mistakes,omitempty"` // in node.yaml, which was not applied
 	Problems    []string `json:"problems,omitempty"` // in words, the worst first
 }
 
@@ -123,6 +126,9 @@ func Collect(root fs.FS, n *nodeconf.Node) Status {
 	if v := hwmon(root, "rpi_volt", "in0_input"); v != "" {
 		volts := number(v) / 1000
 		s.Voltage = &volts
+	}
+	if text := read(root, MistakesFile[1:]); text != "" {
+		s.Mistakes = strings.Split(text, "\n")
 	}
 	var f Fan
 	if json.Unmarshal([]byte(read(root, FanFile[1:])), &f) == nil {
@@ -245,6 +251,9 @@ func (s *Status) FindProblems() {
 	}
 	if s.Fan != nil {
 		add(s.Fan.Problem != "", "fan: %s", s.Fan.Problem)
+	}
+	for _, m := range s.Mistakes {
+		add(true, "%s", m)
 	}
 	add(len(s.Throttled) > 0, "%s", strings.Join(s.Throttled, ", "))
 	add(s.Disk.Used() > fullDisk, "card is full: %.0f%%", s.Disk.Used()*100)
