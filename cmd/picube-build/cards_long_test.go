@@ -1,4 +1,4 @@
-//go:build long || cluster || broad
+//go:build long || cluster || broad || bases
 
 package main
 
