@@ -9,6 +9,7 @@ package oci
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -36,6 +37,9 @@ import (
 
 // maxLayer bounds a decoded layer.
 const maxLayer = 8 << 30
+
+// maxDocument bounds a manifest or configuration.
+const maxDocument = 8 << 20
 
 // Store keeps blobs and decoded layers in a folder. Several processes may
 // share it.
@@ -86,6 +90,12 @@ func (s *Store) Pull(ctx context.Context, image, arch string, options ...remote.
 // PullAs is Pull for an image that is to be known under another name than
 // where it comes from: a mirror, or a digest.
 func (s *Store) PullAs(ctx context.Context, as, from, arch string, options ...remote.Option) (containerd.Image, error) {
+	// What has a digest can't have changed, and no registry needs to be asked.
+	if _, hex, ok := strings.Cut(from, "@sha256:"); ok {
+		if img, err := s.stored(as, hex); err == nil {
+			return img, nil
+		}
+	}
 	img, err := Find(ctx, from, arch, options...)
 	if err != nil {
 		return containerd.Image{}, err
@@ -97,13 +107,22 @@ func (s *Store) PullAs(ctx context.Context, as, from, arch string, options ...re
 	return out, nil
 }
 
+// plainHTTP begins the name of an image whose registry, a household's mirror,
+// has no certificate.
+const plainHTTP = "http://"
+
 // Find asks the registry for an image; nothing but its manifest is downloaded.
+// A name that begins with "http://" is asked for without TLS.
 func Find(ctx context.Context, image, arch string, options ...remote.Option) (v1.Image, error) {
 	p, err := platform(arch)
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", image, err)
 	}
-	ref, err := name.ParseReference(image)
+	var parse []name.Option
+	if strings.HasPrefix(image, plainHTTP) {
+		parse = append(parse, name.Insecure)
+	}
+	ref, err := name.ParseReference(strings.TrimPrefix(image, plainHTTP), parse...)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +185,69 @@ func (s *Store) Put(image string, img v1.Image) (containerd.Image, error) {
 		}
 		out.Layers = append(out.Layers, layer)
 	}
+	for _, data := range [][]byte{config, manifest} {
+		hash, err := v1.NewHash(digest(data))
+		if err != nil {
+			return containerd.Image{}, err
+		}
+		if _, err := s.fetch("blobs", hash, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }); err != nil {
+			return containerd.Image{}, err
+		}
+	}
 	return out, nil
+}
+
+// stored returns the image whose manifest has a digest, in hex, if the store
+// has all of it.
+func (s *Store) stored(image, manifest string) (containerd.Image, error) {
+	text, err := s.document(manifest)
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	m, err := v1.ParseManifest(bytes.NewReader(text))
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	config, err := s.document(m.Config.Digest.Hex)
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	c, err := v1.ParseConfigFile(bytes.NewReader(config))
+	if err != nil {
+		return containerd.Image{}, err
+	}
+	if len(c.RootFS.DiffIDs) != len(m.Layers) {
+		return containerd.Image{}, fmt.Errorf("%d layers, %d in its configuration", len(m.Layers), len(c.RootFS.DiffIDs))
+	}
+	out := containerd.Image{
+		Name: image, MediaType: string(m.MediaType),
+		Manifest: containerd.Bytes(digest(text), text),
+		Config:   containerd.Bytes(digest(config), config),
+	}
+	if out.MediaType == "" { // OCI's manifests may leave it out
+		out.MediaType = string(types.OCIManifestSchema1)
+	}
+	for i, l := range m.Layers {
+		layer, _, err := s.packed([]string{l.Digest.Hex, c.RootFS.DiffIDs[i].Hex})
+		if err != nil {
+			return containerd.Image{}, err
+		}
+		out.Layers = append(out.Layers, layer)
+	}
+	return out, nil
+}
+
+// document returns a small blob of the store, verified.
+func (s *Store) document(want string) ([]byte, error) {
+	file := filepath.Join(s.dir, "blobs", filepath.Base(want))
+	if info, err := os.Stat(file); err != nil || info.Size() > maxDocument {
+		return nil, fmt.Errorf("cannot find %s", want)
+	}
+	data, err := os.ReadFile(file)
+	if err == nil && digest(data) != "sha256:"+want {
+		err = fmt.Errorf("%s is damaged", file)
+	}
+	return data, err
 }
 
 func digest(data []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(data)) }

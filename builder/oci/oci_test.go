@@ -61,6 +61,32 @@ func TestPull(t *testing.T) {
 	if _, err := store.Pull(t.Context(), image+"-nosuch", "arm64"); err == nil || !strings.HasPrefix(err.Error(), "image "+image+"-nosuch") {
 		t.Errorf("error %v, want one that names the image", err)
 	}
+
+	// What is there needs no registry, if it is asked for by its digest.
+	srv.Close()
+	from, err := WithDigest(image, got.Manifest.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := store.PullAs(t.Context(), image, from, "arm64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Name != image || again.MediaType != got.MediaType || again.Config.Digest != got.Config.Digest || len(again.Layers) != 3 {
+		t.Errorf("from the store: %+v, want %+v", again, got)
+	}
+	for i, l := range again.Layers {
+		if l.Digest != got.Layers[i].Digest || l.DiffID != got.Layers[i].DiffID {
+			t.Errorf("layer %d from the store: %s, want %s", i, l.Digest, got.Layers[i].Digest)
+		}
+	}
+	damaged := filepath.Join(store.dir, "blobs", strings.TrimPrefix(got.Config.Digest, "sha256:"))
+	if err := os.WriteFile(damaged, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.PullAs(t.Context(), image, from, "arm64"); err == nil {
+		t.Error("a damaged configuration was taken")
+	}
 }
 
 func TestMake(t *testing.T) {

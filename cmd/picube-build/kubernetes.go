@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -66,8 +65,8 @@ func (c *cli) release(mirror, cache string, store *oci.Store) upstream.Download 
 		URL: upstream.ReleaseURL, Registry: upstream.Registry, Client: client, Store: store,
 		Cache: source.New(source.Config{Dir: filepath.Join(cache, "downloads"), Offline: c.offline, Client: client, Now: time.Now}),
 	}
-	if u, err := url.Parse(mirror); err == nil && mirror != "" {
-		d.URL, d.Registry = mirror, u.Host
+	if mirror != "" {
+		d = d.Mirror(mirror)
 	}
 	return d
 }

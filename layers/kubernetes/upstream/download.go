@@ -29,11 +29,23 @@ const ReleaseURL = "https://dl.k8s.io"
 // same paths.
 type Download struct {
 	URL      string // ReleaseURL or a mirror's
-	Registry string // host that has the images: Registry or a mirror's
+	Registry string // what has the images: Registry or a mirror's host, after "http://" if it has no TLS
 	Cache    *source.Cache
 	Client   *http.Client
 	Store    *oci.Store
 	Options  []remote.Option
+}
+
+// Mirror returns d with everything taken from a mirror: files below its URL,
+// images from the registry on the same host.
+func (d Download) Mirror(mirror string) Download {
+	d.URL = mirror
+	scheme, rest, _ := strings.Cut(mirror, "://")
+	d.Registry, _, _ = strings.Cut(rest, "/")
+	if scheme == "http" {
+		d.Registry = "http://" + d.Registry
+	}
+	return d
 }
 
 // maxConstants bounds the file that names the versions.

@@ -10,12 +10,17 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,7 +54,32 @@ type upstreamServer struct {
 	// failAfter is how many bytes of files are sent before the connection
 	// breaks; 0: it never does.
 	failAfter atomic.Int64
-	requests  atomic.Int64
+	gone      bool // whether it is gone for good then
+	down      atomic.Bool
+
+	mu    sync.Mutex
+	asked []string // paths that were asked for, "PATH from N" for the rest of a file
+}
+
+func (u *upstreamServer) note(r *http.Request) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	at := r.URL.Path
+	if from, ok := strings.CutPrefix(r.Header.Get("Range"), "bytes="); ok {
+		at += " from " + strings.TrimSuffix(from, "-")
+	}
+	if r.Method == http.MethodGet {
+		u.asked = append(u.asked, at)
+	}
+}
+
+// forget returns what was asked for until now.
+func (u *upstreamServer) forget() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	asked := u.asked
+	u.asked = nil
+	return asked
 }
 
 func newUpstream(t *testing.T) *upstreamServer {
@@ -80,6 +110,10 @@ func newUpstream(t *testing.T) *upstreamServer {
 	u.files["/release/stable-1.34.txt"], u.files["/release/stable.txt"] = []byte("v1.34.4\n"), []byte("v1.35.0")
 	images := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if u.down.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		u.note(r)
 		if strings.HasPrefix(r.URL.Path, "/v2/") {
 			images.ServeHTTP(w, r)
 			return
@@ -89,11 +123,11 @@ func newUpstream(t *testing.T) *upstreamServer {
 			http.NotFound(w, r)
 			return
 		}
-		u.requests.Add(1)
 		if n := u.failAfter.Load(); n > 0 && int64(len(data)) > n && r.Method == http.MethodGet && r.Header.Get("Range") == "" {
 			w.Header().Set("Content-Length", fmt.Sprint(len(data)))
 			_, _ = w.Write(data[:n])
 			w.(http.Flusher).Flush()
+			u.down.Store(u.gone)
 			panic(http.ErrAbortHandler) // the plug of the server
 		}
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
@@ -214,6 +248,91 @@ func TestReleaseResumes(t *testing.T) {
 	u.failAfter.Store(100_000)
 	if _, err := d.Get(t.Context(), locked, "arm64"); err != nil {
 		t.Errorf("a server that breaks off and comes back: %v", err)
+	}
+}
+
+// A server that is gone half-way through ends the build; the next one goes on
+// where that one stopped.
+func TestReleaseGoesOn(t *testing.T) {
+	u := newUpstream(t)
+	u.gone = true
+	d := u.download(t)
+	locked, err := d.Find(t.Context(), "v1.34.4", "arm64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// kubectl is the third of four programs, and larger than the others.
+	const kubectl = "/release/v1.34.4/bin/linux/arm64/kubectl"
+	at := slices.IndexFunc(locked, func(in lock.Input) bool { return "/"+in.Path == kubectl })
+	u.files[kubectl] = bytes.Repeat([]byte("larger"), 100_000)
+	locked[at].Size, locked[at].SHA256 = 600_000, fmt.Sprintf("%x", sha256.Sum256(u.files[kubectl]))
+	u.failAfter.Store(400_000)
+	if _, err := d.Get(t.Context(), locked, "arm64"); err == nil || !strings.Contains(err.Error(), "kubectl v1.34.4") {
+		t.Errorf("error %v", err)
+	}
+	u.down.Store(false)
+	u.forget()
+	if _, err := d.Get(t.Context(), locked, "arm64"); err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for _, at := range u.forget() {
+		if !strings.HasPrefix(at, "/v2/") {
+			files = append(files, path.Base(at))
+		}
+	}
+	if got := strings.Join(files, ", "); got != "kubectl from 400000, kube-proxy" {
+		t.Errorf("the next build asked for %s", got)
+	}
+	if _, err := d.Get(t.Context(), locked, "arm64"); err != nil {
+		t.Fatal(err)
+	}
+	if asked := u.forget(); len(asked) > 0 {
+		t.Errorf("everything was there, and %q was asked for", asked)
+	}
+}
+
+// A mirror has the files below its URL and the images on its host, with or
+// without TLS.
+func TestMirror(t *testing.T) {
+	u := newUpstream(t)
+	var dialer net.Dialer
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		if !strings.HasPrefix(address, "mirror.example:") {
+			return nil, fmt.Errorf("asked %s", address)
+		}
+		return dialer.DialContext(ctx, network, strings.TrimPrefix(u.URL, "http://"))
+	}}}
+	d := u.download(t)
+	d.URL, d.Registry, d.Client, d.Options = ReleaseURL, Registry, client, []remote.Option{remote.WithTransport(client.Transport)}
+	d.Cache = source.New(source.Config{Dir: t.TempDir(), Client: client, Now: time.Now, Pause: func(context.Context, time.Duration) error { return nil }})
+	for file, data := range maps.Clone(u.files) {
+		delete(u.files, file)
+		u.files["/kube"+file] = data
+	}
+	sources := Sources{Download: d.Mirror, Say: t.Logf}
+	w := Wish{Version: "v1.34.4", From: FromMirror, Mirror: "http://mirror.example/kube"}
+	locked, err := sources.Lock(t.Context(), w, "arm64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !w.Fits(locked) || (Wish{Version: "v1.34.4", From: FromRelease}).Fits(locked) {
+		t.Errorf("what was locked fits the wrong wishes: %+v", locked[0])
+	}
+	for _, in := range locked {
+		if strings.Contains(in.Name+in.Path+in.Source, "mirror.example") {
+			t.Errorf("the lock names the mirror: %+v", in)
+		}
+	}
+	set, err := sources.Get(t.Context(), w, locked, "arm64", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := set.Node[1].Name; got != "registry.k8s.io/pause:3.10.1" {
+		t.Errorf("image %s", got)
+	}
+	if d := d.Mirror("https://mirror.example/kube"); d.URL != "https://mirror.example/kube" || d.Registry != "mirror.example" {
+		t.Errorf("with TLS: %s, %s", d.URL, d.Registry)
 	}
 }
 
