@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/picube/picube-build/builder/debian"
@@ -75,27 +77,26 @@ func (b *Builder) newLock(ctx context.Context, former *lock.Lock) (*lock.Lock, e
 	l := &lock.Lock{Created: b.Now().UTC().Truncate(time.Second)}
 	_, end := b.Report.Phase("resolve", 0)
 	defer end()
+	var lists []*packageList
 	for _, r := range b.plan.Roots {
 		base, err := b.baseInputs(ctx, r, true)
 		if err != nil {
 			return nil, err
 		}
-		l.Inputs = addNew(l.Inputs, base)
-		archives, installed, err := b.archives(ctx, r)
+		inputs, err := b.inputs(r, func(ll LockedLayer) ([]lock.Input, error) { return ll.Lock(ctx, r) })
 		if err != nil {
 			return nil, err
 		}
-		w, err := wishes(r)
-		if err != nil {
+		l.Inputs = addNew(addNew(l.Inputs, base), inputs)
+		if lists, err = b.addToList(ctx, lists, r); err != nil {
 			return nil, err
 		}
-		for i := range w {
-			w[i].Installed = installed
-		}
-		config := archive.Config{Cache: b.downloads(), Arch: r.Arch, Now: b.Now(), NotBefore: notBefore}
-		suites, sets, err := debian.Resolve(ctx, config, archives, w)
+	}
+	for _, p := range lists {
+		config := archive.Config{Cache: b.downloads(), Arch: p.arch, Now: b.Now(), NotBefore: notBefore}
+		suites, sets, err := debian.Resolve(ctx, config, p.archives, p.wishes)
 		if err != nil {
-			return nil, fmt.Errorf("root %s: %w", r.Name, err)
+			return nil, fmt.Errorf("root %s: %w", strings.Join(p.roots, ", "), err)
 		}
 		for _, s := range suites {
 			if !slices.Contains(l.Suites, s) {
@@ -103,13 +104,42 @@ func (b *Builder) newLock(ctx context.Context, former *lock.Lock) (*lock.Lock, e
 			}
 		}
 		l.Sets = append(l.Sets, sets...)
-		inputs, err := b.inputs(r, func(ll LockedLayer) ([]lock.Input, error) { return ll.Lock(ctx, r) })
-		if err != nil {
-			return nil, err
-		}
-		l.Inputs = addNew(l.Inputs, inputs)
 	}
 	return l, nil
+}
+
+// packageList is what archives offer for an architecture, and who chooses from
+// it: it is read once.
+type packageList struct {
+	arch     string
+	archives []archive.Archive
+	onImage  bool // and what that has installed already
+	wishes   []debian.Wish
+	roots    []string // names
+}
+
+// addToList adds a root's wishes to the list that it chooses from.
+func (b *Builder) addToList(ctx context.Context, lists []*packageList, r *plan.Root) ([]*packageList, error) {
+	archives, installed, err := b.archives(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	w, err := wishes(r)
+	if err != nil {
+		return nil, err
+	}
+	for i := range w {
+		w[i].Installed = installed
+	}
+	at := slices.IndexFunc(lists, func(p *packageList) bool {
+		return !p.onImage && !onImage(r) && p.arch == r.Arch && reflect.DeepEqual(p.archives, archives)
+	})
+	if at < 0 {
+		at, lists = len(lists), append(lists, &packageList{arch: r.Arch, archives: archives, onImage: onImage(r)})
+	}
+	p := lists[at]
+	p.wishes, p.roots = append(p.wishes, w...), append(p.roots, r.Name)
+	return lists, nil
 }
 
 // baseInputs returns the image that a root is made on, if it is one. ask says
