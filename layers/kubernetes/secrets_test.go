@@ -7,7 +7,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net/netip"
 	"slices"
@@ -146,6 +148,26 @@ func TestStolenWorkerCard(t *testing.T) {
 		t.Errorf("the worker's certificate says %s, authority %t, use %v", got, cert.IsCA, cert.ExtKeyUsage)
 	}
 
+	// To etcd and behind the front proxy it is nobody: who could ask etcd
+	// could do without the API server.
+	for _, authority := range []string{"/etc/kubernetes/pki/etcd/ca.crt", "/etc/kubernetes/pki/front-proxy-ca.crt"} {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(controlPlane[authority]) {
+			t.Fatalf("%s holds no certificate", authority)
+		}
+		if _, err := cert.Verify(x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err == nil {
+			t.Errorf("the worker is known to %s", authority)
+		}
+	}
+	// Nor can it say that it is the API server to those who trust the cluster.
+	own := x509.NewCertPool()
+	own.AppendCertsFromPEM(stolen[kubeadmd.AuthorityCertificate])
+	for _, name := range []string{"127.0.0.1", "rpi1.local", "kubernetes"} {
+		if _, err := cert.Verify(x509.VerifyOptions{Roots: own, DNSName: name}); err == nil {
+			t.Errorf("the worker may answer as %s", name)
+		}
+	}
+
 	// What it signs is worth nothing to the API server, which checks as this
 	// does.
 	pool := x509.NewCertPool()
@@ -173,6 +195,37 @@ func TestStolenWorkerCard(t *testing.T) {
 	between.AddCert(cert)
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, Intermediates: between, KeyUsages: usages}); err == nil {
 		t.Error("a certificate that a worker signed is taken")
+	}
+}
+
+// The cluster's own rules hand out no certificate but the asker's.
+func TestNodeRights(t *testing.T) {
+	text, err := files.ReadFile("files/manifests/nodes.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	harmless := []string{"system:node-proxier", "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"}
+	bindings := 0
+	for dec := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		var b struct {
+			Kind    string
+			RoleRef struct{ Name string } `yaml:"roleRef"`
+		}
+		if err := dec.Decode(&b); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if b.Kind != "ClusterRoleBinding" {
+			continue
+		}
+		bindings++
+		if !slices.Contains(harmless, b.RoleRef.Name) {
+			t.Errorf("every node may do what %q may", b.RoleRef.Name)
+		}
+	}
+	if bindings == 0 {
+		t.Error("no bindings")
 	}
 }
 
