@@ -127,7 +127,7 @@ func TestFindBoot(t *testing.T) {
 			"cmdline.txt":  "console=tty0 console=ttyS1,115200 root=PARTUUID=1-02 rw rootwait\nnever read\n",
 			"vmlinuz-6.12": "", "initrd.img-6.12": "",
 		},
-		want: "/vmlinuz-6.12 /initrd.img-6.12  root=PARTUUID=1-02 rw rootwait console=ttyAMA0,115200 systemd.default_timeout_start_sec=15min systemd.default_device_timeout_sec=15min",
+		want: "/vmlinuz-6.12 /initrd.img-6.12  root=PARTUUID=1-02 rw rootwait console=ttyAMA0,115200 kpti=0 mitigations=off systemd.default_timeout_start_sec=15min systemd.default_device_timeout_sec=15min",
 	}, {
 		name: "Raspberry Pi OS's", board: pi3,
 		files: map[string]string{
@@ -135,14 +135,14 @@ func TestFindBoot(t *testing.T) {
 			"cmdline.txt": "console=serial0,115200 quiet",
 			"KERNEL8.IMG": "", "initramfs8": "", "bcm2710-rpi-3-b.dtb": "",
 		},
-		want: "/KERNEL8.IMG /initramfs8 /bcm2710-rpi-3-b.dtb quiet console=ttyS1,115200 modprobe.blacklist=cdc_subset systemd.default_timeout_start_sec=15min systemd.default_device_timeout_sec=15min",
+		want: "/KERNEL8.IMG /initramfs8 /bcm2710-rpi-3-b.dtb quiet console=ttyS1,115200 modprobe.blacklist=cdc_subset kpti=0 mitigations=off systemd.default_timeout_start_sec=15min systemd.default_device_timeout_sec=15min",
 	}, {
 		name: "filters", board: virt, filters: []string{"pi4"},
 		files: map[string]string{
 			"config.txt": "os_prefix=new/\n[pi3]\nkernel=a\n[pi4]\nkernel=b\n[none]\nkernel=c\n[all]\n",
 			"new/b":      "", "new/cmdline.txt": "quiet",
 		},
-		want: "/new/b   quiet console=ttyAMA0,115200 systemd.default_timeout_start_sec=15min systemd.default_device_timeout_sec=15min",
+		want: "/new/b   quiet console=ttyAMA0,115200 kpti=0 mitigations=off systemd.default_timeout_start_sec=15min systemd.default_device_timeout_sec=15min",
 	}, {
 		name: "nothing there", board: pi3,
 		files: map[string]string{"config.txt": "initramfs initrd.img\n"},
