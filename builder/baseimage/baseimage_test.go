@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -304,6 +305,8 @@ func TestRefused(t *testing.T) {
 		{"btrfs", made{}, func(b []byte) { clear(b[68<<20 : 69<<20]); copy(b[68<<20+0x10040:], "_BHRfS_M") }, "partition 2 (root): cannot read btrfs, only ext4"},
 		{"f2fs", made{}, func(b []byte) { clear(b[68<<20 : 69<<20]); copy(b[68<<20+1024:], "\x10\x20\xf5\xf2") }, "cannot read f2fs, only ext4"},
 		{"nothing", made{}, func(b []byte) { clear(b[68<<20 : 69<<20]) }, "no ext4 file system"},
+		{"partitions that overlap", made{}, func(b []byte) { binary.LittleEndian.PutUint32(b[446+16+8:], 8192+1) }, "partition 2: cannot overlap partition 1"},
+		{"a root cut short", made{}, func(b []byte) { binary.LittleEndian.PutUint32(b[446+16+12:], 2048) }, "partition 2 (root): "},
 		{"damaged FAT", made{}, func(b []byte) { clear(b[4<<20 : 5<<20]) }, "partition 1 (boot): FAT boot sector"},
 	} {
 		if tt.made.root == nil {

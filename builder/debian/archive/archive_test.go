@@ -11,6 +11,9 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+
 	"github.com/picube/picube-build/builder/debian/archive"
 	"github.com/picube/picube-build/builder/debian/archivetest"
 	"github.com/picube/picube-build/builder/source"
@@ -110,6 +113,13 @@ func replace(old, new string) func([]byte) []byte {
 
 func TestBadRelease(t *testing.T) {
 	const prefix = "error: archive debian: suite trixie: URL/dists/trixie/InRelease: "
+	expired, err := openpgp.NewEntity("test", "", "test@example.org", &packet.Config{
+		Algorithm: packet.PubKeyAlgoEdDSA, KeyLifetimeSecs: 24 * 60 * 60,
+		Time: func() time.Time { return time.Unix(archivetest.Epoch, 0) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		name string
 		edit func(*archivetest.Archive)
@@ -119,6 +129,8 @@ func TestBadRelease(t *testing.T) {
 			prefix + "no good signature: key KEY: openpgp: invalid signature"},
 		{"other key", func(a *archivetest.Archive) { a.Key = archivetest.NewKey(t); a.Publish() },
 			prefix + "no good signature: key KEY: openpgp: signature made by unknown entity"},
+		{"expired key", func(a *archivetest.Archive) { a.Key = expired; a.Publish() },
+			prefix + "no good signature: key KEY: openpgp: key expired"},
 		{"unsigned", func(a *archivetest.Archive) {
 			a.Edit(inRelease, func([]byte) []byte { return []byte("Suite: trixie\n") })
 		},
@@ -163,6 +175,9 @@ func TestBadRelease(t *testing.T) {
 			a := archivetest.New(t, "trixie").Add(curl)
 			good := a.Archive()
 			test.edit(a)
+			if a.Key == expired { // it is the right one all the same
+				good.Keys = archivetest.PublicKey(t, expired)
+			}
 			l := newLoader(t)
 			got := port.ReplaceAllString(dump(l.load(good)), "URL")
 			got = regexp.MustCompile(`key [0-9A-F]{16}`).ReplaceAllString(got, "key KEY")
