@@ -1,6 +1,7 @@
 package builder_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -42,8 +43,20 @@ func tool(t *testing.T, stdin, name string, args ...string) {
 	}
 }
 
+// fill leaves no block of a file system free.
+func fill(t *testing.T, fs string) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "filler")
+	if err := os.WriteFile(name, bytes.Repeat([]byte("full"), 8<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "", "debugfs", "-w", "-R", "write "+name+" /filler", fs) // until there is no room
+	tool(t, "", "sh", "-c", "e2fsck -fy "+fs+" || test $? = 1")
+	tool(t, "", "sh", "-c", "dumpe2fs -h "+fs+" 2>&1 | grep -E '^Free blocks: +[0-9]{1,2}$'")
+}
+
 // packedImage makes an image in Raspberry Pi OS' layout, as .xz, whose apt
-// asks an archive.
+// asks an archive. Its root is full.
 func packedImage(t *testing.T, dir string, a *archivetest.Archive) (sum string) {
 	t.Helper()
 	key := strings.TrimSpace(string(archivetest.PublicKey(t, a.Key)))
@@ -88,6 +101,7 @@ func packedImage(t *testing.T, dir string, a *archivetest.Archive) (sum string) 
 		t.Fatal(err)
 	}
 	tool(t, "", "mke2fs", "-q", "-F", "-t", "ext4", "-d", root, fs, "32M")
+	fill(t, fs)
 	tool(t, "", "dd", "if="+fs, "of="+img, "bs=1M", "seek=68", "conv=notrunc,sparse", "status=none")
 	tool(t, "", "xz", "-0", "-T2", "--block-size=32MiB", img)
 	packed, err := os.ReadFile(img + ".xz")
@@ -115,11 +129,11 @@ func TestCardsOnAnImage(t *testing.T) {
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
-	build := func(offline bool) (*builder.Result, []string) {
+	build := func(lock string, offline bool) (*builder.Result, []string, error) {
 		t.Helper()
 		r := &reporter{}
 		b, err := builder.New(builder.Config{
-			Blueprint: bp, Out: filepath.Join(dir, "out"), Cache: filepath.Join(dir, "cache"), Lock: filepath.Join(dir, "c.lock.hcl"),
+			Blueprint: bp, Out: filepath.Join(dir, "out"), Cache: filepath.Join(dir, "cache"), Lock: filepath.Join(dir, lock),
 			Secrets: secrets.Open(filepath.Join(dir, "secrets"), rand.Reader),
 			Program: func(context.Context, string) ([]byte, error) { return []byte("program"), nil },
 			Offline: offline, Now: func() time.Time { return archivetest.Now }, Report: r, BuildID: "test",
@@ -128,12 +142,22 @@ func TestCardsOnAnImage(t *testing.T) {
 			t.Fatal(err)
 		}
 		result, err := b.Build(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return result, r.lines
+		return result, r.lines, err
 	}
-	result, said := build(false)
+	for _, n := range bp.Cubes[0].Nodes {
+		n.Board = "rpi2"
+	}
+	const other = "it is for arm64, but the boards rpi2 are for armhf"
+	if _, _, err := build("other.lock.hcl", false); err == nil || !strings.Contains(err.Error(), other) {
+		t.Errorf("for other boards: got %v, want %s", err, other)
+	}
+	for _, n := range bp.Cubes[0].Nodes {
+		n.Board = "rpi4"
+	}
+	result, said, err := build("c.lock.hcl", false)
+	if err != nil {
+		t.Fatal(err)
+	}
 	l, err := lock.Read(filepath.Join(dir, "c.lock.hcl"))
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +210,10 @@ func TestCardsOnAnImage(t *testing.T) {
 		}
 	}
 	server.Close()
-	again, _ := build(true)
+	again, _, err := build("c.lock.hcl", true)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range again.Cubes[0].Cards {
 		if !c.Kept {
 			t.Errorf("%s was made anew", c.Image)

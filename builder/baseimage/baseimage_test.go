@@ -291,6 +291,7 @@ func TestRefused(t *testing.T) {
 	}
 	unsupported := raspios()
 	delete(unsupported, "boot/firmware/.keep")
+	good := makeImage(t, made{raspios(), mbr, nil, "32"})
 	for _, tt := range []struct {
 		name string
 		made made
@@ -309,20 +310,23 @@ func TestRefused(t *testing.T) {
 		{"a root cut short", made{}, func(b []byte) { binary.LittleEndian.PutUint32(b[446+16+12:], 2048) }, "partition 2 (root): "},
 		{"damaged FAT", made{}, func(b []byte) { clear(b[4<<20 : 5<<20]) }, "partition 1 (boot): FAT boot sector"},
 	} {
-		if tt.made.root == nil {
-			tt.made.root = raspios()
-		}
-		if tt.made.table == "" {
-			tt.made.table = mbr
-		}
-		tt.made.fat = "32"
-		img := makeImage(t, tt.made)
-		if tt.edit != nil {
+		img := good
+		if tt.edit == nil {
+			if tt.made.root == nil {
+				tt.made.root = raspios()
+			}
+			if tt.made.table == "" {
+				tt.made.table = mbr
+			}
+			tt.made.fat = "32"
+			img = makeImage(t, tt.made)
+		} else {
 			b, err := os.ReadFile(img)
 			if err != nil {
 				t.Fatal(err)
 			}
 			tt.edit(b)
+			img = filepath.Join(t.TempDir(), "bad.img")
 			if err := os.WriteFile(img, b, 0o600); err != nil {
 				t.Fatal(err)
 			}
