@@ -119,10 +119,11 @@ func (Layer) Node(p *plan.Plan, n *plan.Node, _ *nodeconf.Node, boot *tree.Tree)
 var hashed = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 
 // Config is the configuration of wpa_supplicant (wpa_supplicant.conf(5)).
-// Names are written in hexadecimal: they may hold any bytes.
+// Names are written in hexadecimal: they may hold any bytes. Who may become
+// root may ask for the radio's state without that.
 func Config(networks []blueprint.WiFi) (string, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Written by picube-build from the blueprint.\nctrl_interface=DIR=/run/wpa_supplicant\ncountry=%s\nsae_pwe=2\n", networks[0].Country)
+	fmt.Fprintf(&b, "# Written by picube-build from the blueprint.\nctrl_interface=DIR=/run/wpa_supplicant GROUP=sudo\ncountry=%s\nsae_pwe=2\n", networks[0].Country)
 	for _, w := range networks {
 		fmt.Fprintf(&b, "\nnetwork={\n\tssid=%x\n", w.SSID)
 		if w.Hidden {

@@ -34,7 +34,7 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `# Written by picube-build from the blueprint.
-ctrl_interface=DIR=/run/wpa_supplicant
+ctrl_interface=DIR=/run/wpa_supplicant GROUP=sudo
 country=DE
 sae_pwe=2
 

@@ -2,11 +2,11 @@ package statusd
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -93,16 +93,8 @@ func failedUnits(ctx context.Context) []string {
 // wifi asks wpa_supplicant through its control interface (wpa_ctrl(8) in its
 // own documentation): datagrams with a command and its answer.
 func wifi(socket string) (WiFi, bool) {
-	if _, err := os.Stat(socket); err != nil {
-		return WiFi{}, false
-	}
-	dir, err := os.MkdirTemp("/run/picube", "wifi-")
-	if err != nil {
-		return WiFi{}, false
-	}
-	defer os.RemoveAll(dir)
-	conn, err := net.DialUnix("unixgram",
-		&net.UnixAddr{Name: filepath.Join(dir, "answers"), Net: "unixgram"}, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	// The answers come to a name that is no file (unix(7), abstract).
+	conn, err := net.DialUnix("unixgram", &net.UnixAddr{Name: "@" + rand.Text(), Net: "unixgram"}, &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		return WiFi{}, false
 	}

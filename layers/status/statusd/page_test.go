@@ -97,6 +97,8 @@ func TestReadWiFi(t *testing.T) {
 		want             WiFi
 	}{
 		{"wpa_state=COMPLETED\nssid=WLAN\n", list, WiFi{State: "connected", SSID: "WLAN"}},
+		{"wpa_state=COMPLETED\n" + `ssid=W\xc3\xbcrzburg \"1\" \\e ` + "\n", list, WiFi{State: "connected", SSID: `Würzburg "1" \e `}},
+		{"wpa_state=COMPLETED\nssid=\\xff\\e\n", list, WiFi{State: "connected", SSID: `\xff\e`}},
 		{"wpa_state=SCANNING\n", list, WiFi{State: WrongPassword, SSID: "other"}},
 		{"wpa_state=SCANNING\n", "network id / ssid / bssid / flags\n0\tWLAN\tany\t\n", WiFi{State: "searching"}},
 		{"wpa_state=INTERFACE_DISABLED\n", "", WiFi{State: "switched off"}},
