@@ -48,6 +48,7 @@ type Machine struct {
 	Control     string    // unix socket for QMP; QEMU connects
 	Stages      string    // unix socket for the port picube.stage; QEMU connects; virt only
 	Clock       time.Time // when the guest is switched on; zero: the host's time
+	Args        []string  // the card's own
 }
 
 // StagePort is the name of the virtio serial port on which a node may report
@@ -120,9 +121,11 @@ func Args(m Machine) []string {
 		"-netdev", "stream,id=net0,server=off,addr.type=unix,addr.path="+escape(m.Wire),
 	)
 	if m.Type != MachineVirt {
-		return append(args, realBoard(m)...)
+		args = append(args, realBoard(m)...)
+	} else {
+		args = append(args, virt(m)...)
 	}
-	return append(args, virt(m)...)
+	return append(args, m.Args...)
 }
 
 func virt(m Machine) []string {

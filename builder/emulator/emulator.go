@@ -60,6 +60,8 @@ type Card struct {
 	CPUs    int        // 0: Config's
 	Memory  int        // MiB; 0: Config's
 	Clock   time.Time  // when it is switched on first; zero: the host's time
+	// Args are more of QEMU's: for what hangs on the board.
+	Args []string
 	// How Run logs in.
 	User    string
 	Key     ssh.Signer

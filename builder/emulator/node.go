@@ -269,7 +269,7 @@ func (n *Node) prepare() (Machine, error) {
 		CommandLine: boot.commandLine,
 		Disk:        n.disk, MAC: n.mac,
 		Wire: n.socket("wire"), Control: n.socket("qmp"), Stages: n.socket("stage"),
-		Clock: n.card.Clock,
+		Clock: n.card.Clock, Args: n.card.Args,
 	}
 	for _, f := range []struct {
 		to   *string
