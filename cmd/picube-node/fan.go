@@ -40,9 +40,11 @@ func fan(ctx context.Context, args []string) error {
 		return fand.Full(all)
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	told := fand.Told{Tell: statusd.SetFan}
 	for _, f := range config.Fans {
+		tell := told.Add(statusd.Fan{Kind: f.Kind, Duty: 1})
 		if f.Kind != "gpio" && f.Kind != "pwm" { // nobody has to mind it
-			if err := statusd.SetFan(statusd.Fan{Kind: f.Kind, Duty: 1}); err != nil {
+			if err := tell(statusd.Fan{Kind: f.Kind, Duty: 1}); err != nil {
 				return err
 			}
 			continue
@@ -51,7 +53,7 @@ func fan(ctx context.Context, args []string) error {
 			Curve:       fand.Curve{Kind: f.Kind, Start: f.Start, Stop: f.Stop, Full: f.Full, MinDuty: f.MinDuty},
 			Open:        func() (fand.Output, fand.Tachometer, error) { return openFan(f, store) },
 			Temperature: sensor(f, n, config.StatusPort),
-			Tell:        statusd.SetFan,
+			Tell:        tell,
 			Now:         time.Now,
 			Pause:       pause,
 			Log:         logger(),

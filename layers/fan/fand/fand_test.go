@@ -233,3 +233,23 @@ func TestFull(t *testing.T) {
 		t.Errorf("error %v, second fan at %v", err, b.duty)
 	}
 }
+
+func TestTold(t *testing.T) {
+	var last statusd.Fan
+	told := Told{Tell: func(f statusd.Fan) error { last = f; return nil }}
+	a, b := told.Add(statusd.Fan{Kind: "pwm"}), told.Add(statusd.Fan{Kind: "gpio"})
+	for _, tt := range []struct {
+		tell func(statusd.Fan) error
+		fan  statusd.Fan
+		want string
+	}{
+		{b, statusd.Fan{Kind: "gpio"}, "pwm "},
+		{b, statusd.Fan{Kind: "gpio", Problem: "it stands still"}, "gpio it stands still"},
+		{a, statusd.Fan{Kind: "pwm", Duty: 0.5}, "gpio it stands still"},
+		{b, statusd.Fan{Kind: "gpio"}, "pwm "},
+	} {
+		if err := tt.tell(tt.fan); err != nil || last.Kind+" "+last.Problem != tt.want {
+			t.Errorf("after %+v: %+v, want %s (%v)", tt.fan, last, tt.want, err)
+		}
+	}
+}
