@@ -49,10 +49,9 @@ type NodeLayer interface {
 }
 
 // PreparedLayer is a layer that gets something before its roots are made:
-// programs, images. What it made itself carries the time epoch (seconds since
-// 1970).
+// programs, images.
 type PreparedLayer interface {
-	Prepare(ctx context.Context, r *plan.Root, epoch int64) error
+	Prepare(ctx context.Context, r *plan.Root) error
 	// Fingerprint stands for what it got for a root: another one, another
 	// root.
 	Fingerprint(r *plan.Root) string
@@ -322,7 +321,7 @@ func (b *Builder) repair(ctx context.Context, folders []*cubeFolder, roots map[s
 func (b *Builder) prepare(ctx context.Context, r *plan.Root) error {
 	for _, l := range b.Layers {
 		if p, ok := l.(PreparedLayer); ok {
-			if err := p.Prepare(ctx, r, b.epoch.Unix()); err != nil {
+			if err := p.Prepare(ctx, r); err != nil {
 				return fmt.Errorf("layer %s: %w", l.Name(), err)
 			}
 		}

@@ -37,8 +37,8 @@ var files embed.FS
 type Upstream interface {
 	// Lock finds out what a version is made of.
 	Lock(ctx context.Context, w upstream.Wish, arch string) ([]lock.Input, error)
-	// Get returns what was locked; what it makes itself carries the time epoch.
-	Get(ctx context.Context, w upstream.Wish, locked []lock.Input, arch string, epoch int64) (*upstream.Set, error)
+	// Get returns what was locked.
+	Get(ctx context.Context, w upstream.Wish, locked []lock.Input, arch string) (*upstream.Set, error)
 }
 
 // Images gets the blueprint's own images from their registries.
@@ -174,12 +174,12 @@ func (l *Layer) Locked(r *plan.Root, inputs []lock.Input) ([]lock.Input, error) 
 }
 
 // Prepare gets what a root holds.
-func (l *Layer) Prepare(ctx context.Context, r *plan.Root, epoch int64) error {
+func (l *Layer) Prepare(ctx context.Context, r *plan.Root) error {
 	k := r.Cube.Kubernetes
 	if k == nil {
 		return nil
 	}
-	got, err := l.Upstream.Get(ctx, wish(k), l.locked, r.Arch, epoch)
+	got, err := l.Upstream.Get(ctx, wish(k), l.locked, r.Arch)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func (u *unknown) Lock(_ context.Context, w upstream.Wish, _ string) ([]lock.Inp
 	return nil, fmt.Errorf("looked for: %w", &upstream.ErrVersion{Version: w.Version, Nearest: []string{"v1.34.4", "v1.35.1"}})
 }
 
-func (*unknown) Get(context.Context, upstream.Wish, []lock.Input, string, int64) (*upstream.Set, error) {
+func (*unknown) Get(context.Context, upstream.Wish, []lock.Input, string) (*upstream.Set, error) {
 	return nil, errors.ErrUnsupported
 }
 

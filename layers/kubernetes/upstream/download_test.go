@@ -197,7 +197,7 @@ func TestRelease(t *testing.T) {
 	if want := 1 + len(nodePrograms()) + len(controlPlaneImages()) + len(nodeImages()); len(locked) != want {
 		t.Errorf("%d inputs, want %d", len(locked), want)
 	}
-	set, err := sources.Get(t.Context(), w, locked, "arm64", 0)
+	set, err := sources.Get(t.Context(), w, locked, "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +324,7 @@ func TestMirror(t *testing.T) {
 			t.Errorf("the lock names the mirror: %+v", in)
 		}
 	}
-	set, err := sources.Get(t.Context(), w, locked, "arm64", 0)
+	set, err := sources.Get(t.Context(), w, locked, "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}

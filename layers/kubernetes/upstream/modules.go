@@ -92,9 +92,10 @@ func (m Modules) input(ctx context.Context, mod gomodule.Module) (lock.Input, er
 	}, nil
 }
 
-// Get returns everything for an architecture, made of the locked modules.
-// Epoch is the time that made images carry.
-func (m Modules) Get(ctx context.Context, locked []lock.Input, arch string, epoch int64) (*Set, error) {
+// Get returns everything for an architecture, made of the locked modules. The
+// images that it makes are of 1970, as are upstream's: with a time of their
+// own, every new lock would make the same images anew.
+func (m Modules) Get(ctx context.Context, locked []lock.Input, arch string) (*Set, error) {
 	source := find(locked, Source)
 	r, err := m.release(ctx, source.Version)
 	if err != nil {
@@ -137,7 +138,7 @@ func (m Modules) Get(ctx context.Context, locked []lock.Input, arch string, epoc
 			}
 			img, err := m.Store.Make(oci.Program{
 				Image: r.image(name), Files: map[string]string{at: programs[name]},
-				Entrypoint: []string{at}, Arch: arch, Epoch: epoch,
+				Entrypoint: []string{at}, Arch: arch,
 			})
 			if err != nil {
 				return nil, err

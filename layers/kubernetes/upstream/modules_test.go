@@ -73,12 +73,12 @@ func TestModules(t *testing.T) {
 
 	const part = "/k8s.io/component-base/@v/v0.34.4.zip"
 	proxy.Fail(func(path string) bool { return path == part })
-	_, err = sources.Get(t.Context(), w, locked, "arm64", 0)
+	_, err = sources.Get(t.Context(), w, locked, "arm64")
 	if err == nil || !strings.Contains(err.Error(), "component-base@v0.34.4") {
 		t.Errorf("error %v", err)
 	}
 	proxy.Fail(nil)
-	set, err := sources.Get(t.Context(), w, locked, "arm64", 0)
+	set, err := sources.Get(t.Context(), w, locked, "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestModules(t *testing.T) {
 	}
 
 	proxy.Fail(func(string) bool { return true })
-	again, err := sources.Get(t.Context(), w, locked, "arm64", 0)
+	again, err := sources.Get(t.Context(), w, locked, "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestModules(t *testing.T) {
 
 	// A module that is not what was locked never gets onto a card.
 	locked[1].SHA256 = strings.Repeat("0", 64)
-	if _, err := sources.Get(t.Context(), w, locked, "arm64", 0); err == nil || !strings.Contains(err.Error(), "module go.etcd.io/etcd/server/v3 v3.6.5: its checksum is ") {
+	if _, err := sources.Get(t.Context(), w, locked, "arm64"); err == nil || !strings.Contains(err.Error(), "module go.etcd.io/etcd/server/v3 v3.6.5: its checksum is ") {
 		t.Errorf("error %v", err)
 	}
 }

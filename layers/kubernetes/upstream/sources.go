@@ -76,10 +76,10 @@ func (s Sources) Lock(ctx context.Context, w Wish, arch string) ([]lock.Input, e
 }
 
 // Get returns what a lock says.
-func (s Sources) Get(ctx context.Context, w Wish, locked []lock.Input, arch string, epoch int64) (*Set, error) {
+func (s Sources) Get(ctx context.Context, w Wish, locked []lock.Input, arch string) (*Set, error) {
 	from := find(locked, Source).Source
 	if strings.HasPrefix(from, FromModules) {
-		return s.Modules.Get(ctx, locked, arch, epoch)
+		return s.Modules.Get(ctx, locked, arch)
 	}
 	return s.Download(w.Mirror).Get(ctx, locked, arch)
 }
