@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"golang.org/x/sync/errgroup"
 
@@ -38,12 +39,31 @@ type Target struct {
 	Label string // maker and model; may be empty
 	Size  int64  // bytes; 0: it grows
 
-	file File
-	gone func() bool // whether the device has left
+	file      File
+	gone      func() bool // whether the device has left
+	temporary string      // name of a file that is not complete; empty: none
 }
 
-// Close closes the device.
-func (t *Target) Close() error { return t.file.Close() }
+// Commit gives a file in place of a device its name; a device needs none.
+func (t *Target) Commit() error {
+	if t.temporary == "" {
+		return nil
+	}
+	if err := os.Rename(t.temporary, t.Path); err != nil {
+		return err
+	}
+	t.temporary = ""
+	return nil
+}
+
+// Close closes the device, and removes a file that Commit was not called for.
+func (t *Target) Close() error {
+	err := t.file.Close()
+	if t.temporary != "" {
+		err = errors.Join(err, os.Remove(t.temporary))
+	}
+	return err
+}
 
 const (
 	chunk    = 4 << 20

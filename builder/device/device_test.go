@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"math/rand"
 	"os"
 	"path/filepath"
@@ -54,6 +55,12 @@ func TestWriteToFile(t *testing.T) {
 			for n := range done {
 				read += n
 			}
+			if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("it has its name before it is verified: %v", err)
+			}
+			if err := target.Commit(); err != nil {
+				t.Fatal(err)
+			}
 			if wrote != written.MappedBytes() || read != wrote {
 				t.Errorf("%d written, %d read, %d mapped", wrote, read, written.MappedBytes())
 			}
@@ -65,6 +72,44 @@ func TestWriteToFile(t *testing.T) {
 				t.Errorf("%d other bytes; error: %v", len(got), err)
 			}
 		})
+	}
+}
+
+// TestFileStaysUntilThereIsAnother: a write that fails changes no file, through
+// a link neither, and leaves nothing beside it.
+func TestFileStaysUntilThereIsAnother(t *testing.T) {
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "card"), filepath.Join(dir, "link")
+	if err := errors.Join(os.WriteFile(path, []byte("former"), 0o600), os.Symlink("card", link)); err != nil {
+		t.Fatal(err)
+	}
+	image, m := sample(t)
+	for _, commit := range []bool{false, true} {
+		target, err := Host{}.Open(link, Options{Need: int64(len(image))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := target.Write(t.Context(), bytes.NewReader(image), m, nothing); err != nil {
+			t.Error(err)
+		}
+		if commit {
+			if err := target.Commit(); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := target.Close(); err != nil {
+			t.Error(err)
+		}
+		want := int64(len("former"))
+		if commit {
+			want = int64(len(image))
+		}
+		left, err1 := os.ReadDir(dir)
+		info, err2 := os.Stat(path)
+		to, err3 := os.Readlink(link)
+		if err := errors.Join(err1, err2, err3); err != nil || len(left) != 2 || info.Size() != want || to != "card" {
+			t.Errorf("commit %t: left %v, %d bytes, want %d; error: %v", commit, left, info.Size(), want, err)
+		}
 	}
 }
 

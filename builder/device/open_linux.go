@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -52,16 +53,21 @@ func (h Host) Open(path string, o Options) (*Target, error) {
 	}, nil
 }
 
-// openFile makes an empty file of the image's length.
+// openFile makes an empty file of the image's length, which gets its name when
+// it holds an image.
 func openFile(path string, o Options) (*Target, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real // the file, not what points to it
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: cannot make a file beside it: %w", path, err)
 	}
+	t := &Target{Path: path, file: withDirect(f, f.Name()), temporary: f.Name()}
 	if err := f.Truncate(o.Need); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, t.Close())
 	}
-	return &Target{Path: path, file: withDirect(f, path)}, nil
+	return t, nil
 }
 
 // directFile reads and writes past the page cache what is aligned for it, if

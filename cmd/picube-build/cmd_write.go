@@ -94,6 +94,9 @@ func (c *cli) writeImage(ctx context.Context, path, dev string, large bool) (err
 	}
 	defer func() { err = errors.Join(err, target.Close()) }()
 	written, err := c.writeTarget(ctx, target, src, m, total)
+	if err == nil {
+		err = target.Commit()
+	}
 	if err != nil {
 		return err
 	}
