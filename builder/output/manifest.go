@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -75,9 +76,9 @@ func ReadManifest(dir string) (Manifest, error) {
 	return m, nil
 }
 
-// imagerDevices are Raspberry Pi Imager's names of our boards; it offers a
-// system only for the boards that it knows.
-func imagerDevices(board string) []string {
+// imagerTags are Raspberry Pi Imager's names of our boards, which say what is
+// offered for which board.
+func imagerTags(board string) []string {
 	switch board {
 	case "rpi2":
 		return []string{"pi2-32bit"}
@@ -104,7 +105,15 @@ type imagerSystem struct {
 	DownloadSize int64    `json:"image_download_size"`
 	ReleaseDate  string   `json:"release_date"`
 	InitFormat   string   `json:"init_format"`
-	Devices      []string `json:"devices"`
+	Devices      []string `json:"devices"` // tags
+}
+
+// imagerDevice is a board to choose: Imager goes no further without one.
+type imagerDevice struct {
+	Name         string   `json:"name"`
+	Description  string   `json:"description"`
+	Tags         []string `json:"tags"`
+	MatchingType string   `json:"matching_type"`
 }
 
 // ImagerFile is the catalogue's name; Raspberry Pi Imager opens it on a double
@@ -114,11 +123,11 @@ func ImagerFile(cube string) string { return cube + ".rpi-imager-manifest" }
 // Imager returns the catalogue of a manifest whose images lie in dir, an
 // absolute path. Boards that Imager cannot know are left out.
 func (m Manifest) Imager(dir string) ([]byte, error) {
-	list := []imagerSystem{}
+	list, boards := []imagerSystem{}, []imagerDevice{}
 	date, _, _ := strings.Cut(m.Created, "T")
 	for _, c := range m.Cards {
-		devices := imagerDevices(c.Board)
-		if devices == nil {
+		tags := imagerTags(c.Board)
+		if tags == nil {
 			continue
 		}
 		path := filepath.ToSlash(filepath.Join(dir, c.Name))
@@ -133,8 +142,13 @@ func (m Manifest) Imager(dir string) ([]byte, error) {
 			ExtractSize: c.CardSize, ExtractSum: c.CardSHA256, DownloadSize: c.Size,
 			ReleaseDate: date,
 			InitFormat:  "none", // else Imager writes its own settings over ours
-			Devices:     devices,
+			Devices:     tags,
 		})
+		if !slices.ContainsFunc(boards, func(d imagerDevice) bool { return d.Name == c.Model }) {
+			boards = append(boards, imagerDevice{
+				Name: c.Model, Description: "in cube " + m.Cube, Tags: tags, MatchingType: "exclusive",
+			})
+		}
 	}
-	return marshal(map[string]any{"os_list": list})
+	return marshal(map[string]any{"imager": map[string]any{"devices": boards}, "os_list": list})
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -171,7 +172,8 @@ func TestImagerHasWhatItsSchemaAsks(t *testing.T) {
 		t.Fatal(err)
 	}
 	var catalogue struct {
-		List []map[string]any `json:"os_list"`
+		Imager struct{ Devices []map[string]any }
+		List   []map[string]any `json:"os_list"`
 	}
 	if err := json.Unmarshal(text, &catalogue); err != nil || len(catalogue.List) != 1 {
 		t.Fatalf("%v\n%s", err, text)
@@ -182,6 +184,11 @@ func TestImagerHasWhatItsSchemaAsks(t *testing.T) {
 		if e[field] == nil || e[field] == "" {
 			t.Errorf("%s is missing", field)
 		}
+	}
+	// Imager goes on only when one of the devices is chosen, and then offers
+	// what shares a tag with it.
+	if d := catalogue.Imager.Devices; len(d) != 1 || d[0]["name"] == "" || d[0]["description"] == "" || !reflect.DeepEqual(d[0]["tags"], e["devices"]) {
+		t.Errorf("devices %v for %v", d, e["devices"])
 	}
 	if e["url"] != "file:///out/picube/rpi%201.img.xz" || e["init_format"] != "none" || e["release_date"] != "2026-11-22" {
 		t.Errorf("%s", text)
