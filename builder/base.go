@@ -243,8 +243,9 @@ func (b *Builder) imageOffers(ctx context.Context, r *plan.Root) (_ []archive.Ar
 	return archives, installed, err
 }
 
-// imageCommandLine returns the command line of a card on someone else's image.
-func imageCommandLine(boot *tree.Tree, root string) ([]byte, error) {
+// imageCommandLine returns the command line of a card on someone else's image,
+// whose initramfs knows nothing of node.yaml.
+func imageCommandLine(boot *tree.Tree, root, machineID string) ([]byte, error) {
 	text, err := boot.ReadFile("/cmdline.txt")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -252,5 +253,5 @@ func imageCommandLine(boot *tree.Tree, root string) ([]byte, error) {
 	if err != nil {
 		return nil, errors.New("base image: cannot find cmdline.txt on its boot partition")
 	}
-	return []byte(baseimage.EditCommandLine(string(text), root, strings.Fields("rootwait "+firmware.ExtraCommandLine))), nil
+	return []byte(baseimage.EditCommandLine(string(text), root, strings.Fields("rootwait "+firmware.ExtraCommandLine+" systemd.machine_id="+machineID))), nil
 }

@@ -190,11 +190,12 @@ func TestCardsOnAnImage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n, err := card.Node(); err != nil || n.Hostname != want {
-			t.Errorf("node %v: %v", n, err)
+		n, err := card.Node()
+		if err != nil || n.Hostname != want {
+			t.Fatalf("node %v: %v", n, err)
 		}
 		for p, want := range map[string]string{
-			"/boot/firmware/cmdline.txt": "console=tty1 root=PARTUUID=" + card.RootUUID + " rootwait cgroup_enable=memory cgroup_memory=1\n",
+			"/boot/firmware/cmdline.txt": "console=tty1 root=PARTUUID=" + card.RootUUID + " rootwait cgroup_enable=memory cgroup_memory=1 systemd.machine_id=" + n.MachineID + "\n",
 			"/boot/firmware/config.txt":  "dtparam=audio=on\n",
 			"/etc/fstab":                 "LABEL=bootfs /boot/firmware vfat defaults 0 2\nLABEL=rootfs / ext4 defaults 0 1\n",
 			"/usr/bin/htop":              "htop",

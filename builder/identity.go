@@ -95,7 +95,7 @@ func (b *Builder) bootTree(n *plan.Node, c card, id *secrets.Cluster) (*tree.Tre
 	case blueprint.BaseRaspios:
 		commandLine = []byte(firmware.RaspiosCommandLine(partition))
 	case blueprint.BaseImage:
-		if commandLine, err = imageCommandLine(t, partition); err != nil {
+		if commandLine, err = imageCommandLine(t, partition, conf.MachineID); err != nil {
 			return nil, fmt.Errorf("node %q: %w", n.Name, err)
 		}
 	}

@@ -250,12 +250,13 @@ func TestImages(t *testing.T) {
 			"sudo dpkg --audit":                      "",
 			"dpkg -l | sed 1,5d | grep -v ^ii; true": "",
 			"cat /proc/cmdline | grep -o 'root=[^ ]*\\|vendor.mode=7\\|firstboot\\|nocloud\\|resize' | grep -v ^root=PARTUUID; true": map[string]string{"vendor": "vendor.mode=7"}[f.name],
-			"df -BG --output=size / | tail -1 | tr -d ' '":             "4G",
-			"test -e /run/cloud-init/result.json && echo it ran; true": "",
-			"findmnt -no FSTYPE /boot/firmware":                        "vfat",
-			"grep -c vendor-hat /boot/firmware/config.txt; true":       map[string]string{"vendor": "1", "gpt": "0", "raspios": "0"}[f.name],
-			"cut -d' ' -f1 /usr/lib/picube/base-image":                 f.name + ".img.zst",
-			"grep -c /var/vendor /etc/fstab; true":                     map[string]string{"vendor": "1", "gpt": "0", "raspios": "0"}[f.name],
+			"df -BG --output=size / | tail -1 | tr -d ' '":                        "4G",
+			"test -e /run/cloud-init/result.json && echo it ran; true":            "",
+			"sudo grep -c $(cat /etc/machine-id) /boot/firmware/picube/node.yaml": "1",
+			"findmnt -no FSTYPE /boot/firmware":                                   "vfat",
+			"sudo grep -c vendor-hat /boot/firmware/config.txt; true":             map[string]string{"vendor": "1", "gpt": "0", "raspios": "0"}[f.name],
+			"cut -d' ' -f1 /usr/lib/picube/base-image":                            f.name + ".img.zst",
+			"grep -c /var/vendor /etc/fstab; true":                                map[string]string{"vendor": "1", "gpt": "0", "raspios": "0"}[f.name],
 		} {
 			if got := ask(t, n, command); got != want {
 				t.Errorf("%s: %s: got %q, want %q", f.name, command, got, want)

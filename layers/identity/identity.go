@@ -5,6 +5,7 @@ package identity
 import (
 	_ "embed"
 
+	"github.com/picube/picube-build/builder/blueprint"
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/tree"
 	"github.com/picube/picube-build/layers/unit"
@@ -23,9 +24,15 @@ func (Layer) Name() string { return "identity" }
 func (Layer) Packages(*plan.Root) []string { return nil }
 
 // Apply leaves the machine id to the first boot: systemd takes a missing file
-// for its own first boot and would preset every unit.
+// for its own first boot and would preset every unit. So it does with this one,
+// but our initramfs is there first. On someone else's image it is not: an empty
+// file is for systemd to fill in, with the id on the kernel's command line.
 func (Layer) Apply(r *plan.Root, t *tree.Tree) error {
-	if err := t.WriteFile("/etc/machine-id", []byte("uninitialized\n"), 0o444); err != nil {
+	id := "uninitialized\n"
+	if r.Cube.Base.Kind == blueprint.BaseImage {
+		id = ""
+	}
+	if err := t.WriteFile("/etc/machine-id", []byte(id), 0o444); err != nil {
 		return err
 	}
 	if err := t.RemoveAll("/etc/hostname"); err != nil {
