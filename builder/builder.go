@@ -338,9 +338,10 @@ func (b *Builder) selected(n *plan.Node) bool {
 	return len(b.Nodes) == 0 || slices.Contains(b.Nodes, n.Name)
 }
 
-// parallelCards is how many cards are written at a time: a disk gains nothing
-// from more.
-const parallelCards = 2
+// parallelCards is how many cards are written at a time. A card's digest takes
+// one processor: with as few cards as processors, all others would wait for the
+// last one.
+const parallelCards = 8
 
 // cubeFolder is where a cube's cards go, locked against other builds.
 type cubeFolder struct {
