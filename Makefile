@@ -14,7 +14,7 @@ TOOLS := bmaptool:bmap-tools cpio:cpio dash:dash depmod:kmod dpkg-deb:dpkg \
 
 LINT := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 
-.PHONY: test tools vet lint cross unit long judge broad cluster cluster-faults bench bench-tools
+.PHONY: test tools vet lint cross unit long judge broad bases cluster cluster-faults bench bench-tools
 
 # With CI=true the cards boot too, which takes the better part of an hour, and
 # dpkg itself installs what the builder does.
@@ -45,6 +45,7 @@ vet:
 	go vet -tags long ./...
 	go vet -tags judge ./builder/judge
 	go vet -tags broad ./cmd/picube-build
+	go vet -tags bases ./cmd/picube-build
 	go vet -tags cluster ./cmd/picube-build
 
 lint:
@@ -73,6 +74,14 @@ judge:
 # and the power fails meanwhile: half an hour.
 broad:
 	go test -tags broad -timeout 90m -v -run TestBroadCard ./cmd/picube-build
+
+# A Raspberry Pi 2, cards on other people's images, and on Raspberry Pi's kernel.
+# mmdebstrap makes the images under qemu-user, once: half an hour, later twenty
+# minutes. Files get their owners only from root.
+bases:
+	$(call install,debugfs:e2fsprogs mcopy:mtools mmdebstrap:mmdebstrap qemu-aarch64-static:qemu-user-static \
+		qemu-system-aarch64:qemu-system-arm sfdisk:fdisk zstd:zstd)
+	go test -tags bases -timeout 120m -v -run 'TestRaspberryPi2|TestImages|TestRaspios' $(if $(filter-out 0,$(shell id -u)),-exec 'sudo -E') ./cmd/picube-build
 
 # Two cards become a Kubernetes cluster, which has to work: a quarter of an
 # hour on two quiet cores, and once as long to compile it. Not yet part of the

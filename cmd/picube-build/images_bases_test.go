@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -97,7 +98,7 @@ func fieldImages() []fieldImage {
 				"/etc/rpi-issue": "Raspberry Pi reference 2026-09-15\n",
 				"/etc/fstab":     "proc /proc proc defaults 0 0\nPARTUUID=0a1b2c3d-01 /boot/firmware vfat defaults 0 2\nPARTUUID=0a1b2c3d-02 / ext4 defaults,noatime 0 1\n",
 				"/usr/lib/systemd/system/userconfig.service":                     "[Unit]\nDescription=asks for a user\n[Service]\nType=oneshot\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n",
-				"/etc/systemd/system/multi-user.target.wants/userconfig.service": "[Service]\nType=oneshot\nExecStart=/bin/false\n",
+				"/etc/systemd/system/multi-user.target.wants/userconfig.service": "-> /usr/lib/systemd/system/userconfig.service",
 				"/usr/lib/raspberrypi-sys-mods/firstboot":                        "#!/bin/sh\nreboot -f\n",
 				"/var/lib/systemd/rfkill/platform-3f300000.mmcnr:wlan":           "1\n",
 			},
@@ -128,15 +129,23 @@ func (f fieldImage) make(t *testing.T, dir, from string) (file, sum string) {
 	}
 	var edits strings.Builder
 	for p, text := range f.root {
-		var dirs []string
-		for d := filepath.Dir(p); d != "/"; d = filepath.Dir(d) {
-			dirs = append([]string{"mkdir " + d + "\n"}, dirs...)
+		edits.WriteString("cd /\n") // in which mkdir would make "/etc" otherwise
+		for i := range len(p) {
+			if i > 0 && p[i] == '/' {
+				fmt.Fprintf(&edits, "mkdir %s\n", p[:i])
+			}
+		}
+		dir, base := path.Split(p) // debugfs' write and symlink know no paths
+		fmt.Fprintf(&edits, "cd %s\nrm %s\n", dir, base)
+		if target, ok := strings.CutPrefix(text, "-> "); ok {
+			fmt.Fprintf(&edits, "symlink %s %s\n", base, target)
+			continue
 		}
 		name := filepath.Join(t.TempDir(), "x")
 		if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&edits, "%srm %s\nwrite %s %s\n", strings.Join(dirs, ""), p, name, p)
+		fmt.Fprintf(&edits, "write %s %s\n", name, base)
 	}
 	tool(t, edits.String(), "debugfs", "-w", "-f", "-", root)
 	tool(t, "", "e2fsck", "-fp", root)

@@ -72,3 +72,26 @@ func TestUnknownBoard(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestApplyRaspios leaves config.txt and cmdline.txt to the user, as Raspberry
+// Pi's own hooks do.
+func TestApplyRaspios(t *testing.T) {
+	out := tree.New(0)
+	r := &plan.Root{Boards: []string{"rpi4", "rpi5"}, Cube: &blueprint.Cube{Base: blueprint.Base{Kind: blueprint.BaseRaspios}}}
+	if err := (Layer{}).Apply(r, out); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for p, n := range out.All() {
+		if !n.IsDir() {
+			got = append(got, p)
+		}
+	}
+	if diff := cmp.Diff([]string{"/etc/fstab", "/etc/initramfs-tools/conf.d/picube"}, got); diff != "" {
+		t.Error(diff)
+	}
+	want := []string{"initramfs-tools", "linux-image-rpi-2712", "linux-image-rpi-v8", "raspi-firmware"}
+	if diff := cmp.Diff(want, (Layer{}).Packages(r)); diff != "" {
+		t.Error(diff)
+	}
+}
