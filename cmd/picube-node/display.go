@@ -23,9 +23,14 @@ func display(ctx context.Context) error {
 	log := logger()
 	var daemons []*displayd.Daemon
 	for _, d := range config.Displays {
+		first := true
 		daemons = append(daemons, &displayd.Daemon{
 			Display: d, Face: face(d), Now: time.Now, Pause: pause, Log: log,
 			State: func(ctx context.Context) displayd.State {
+				if first {
+					first = false
+					return displayd.StateOf(live.AtOnce(), time.Now())
+				}
 				return displayd.StateOf(live.Status(ctx), time.Now())
 			},
 		})

@@ -29,14 +29,22 @@ type Live struct {
 // askEvery is how old the list of failed units may be.
 const askEvery = time.Minute
 
-// Status collects the state; what cannot be had is left out.
-func (l *Live) Status(ctx context.Context) Status {
+// AtOnce is Status but for the failed units: whom it would have to ask for them
+// is busy in the first seconds of a boot.
+func (l *Live) AtOnce() Status {
 	s := Collect(os.DirFS("/"), l.Node)
 	s.Addresses = addresses()
 	s.Disk = disk("/")
 	if w, ok := wifi(supplicant); ok {
 		s.WiFi = &w
 	}
+	s.FindProblems()
+	return s
+}
+
+// Status collects the state; what cannot be had is left out.
+func (l *Live) Status(ctx context.Context) Status {
+	s := l.AtOnce()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now := l.Now(); l.asked.IsZero() || now.Sub(l.asked) > askEvery {
