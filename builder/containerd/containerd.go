@@ -3,6 +3,9 @@
 // tie them together. A node that starts for the first time has its images
 // there; nothing is imported, which took 40 to 150 seconds of a first boot.
 //
+// Layers lie there unpacked and not as they were distributed besides, as
+// containerd itself leaves them with its setting discard_unpacked_layers.
+//
 // containerd's own libraries can make the same only by running its snapshotter
 // as root, and write the clock's time into the databases, so that no two cards
 // came out the same.
@@ -11,8 +14,8 @@
 // metadata/buckets.go (version v1, 3) and snapshots/storage/bolt.go; layers:
 // OCI image specification 1.1, layer.md.
 //
-// Not supported: other snapshotters, encrypted layers, layers of other kinds
-// than tar and gzip-compressed tar.
+// Not supported: other snapshotters, encrypted layers; images can't be exported
+// or pushed from a node.
 package containerd
 
 import (
@@ -50,11 +53,10 @@ type Blob struct {
 	Content tree.Content
 }
 
-// Layer is a layer as it is distributed, and decoded.
+// Layer is a layer without its compression.
 type Layer struct {
-	Blob
-	DiffID string       // digest of Tar
-	Tar    tree.Content // the blob without its compression
+	DiffID string // digest of Tar ("sha256:…")
+	Tar    tree.Content
 }
 
 // Image is an image for one platform.
@@ -130,22 +132,15 @@ type snapshot struct {
 }
 
 func (s *store) add(img Image) error {
-	labels := map[string]string{
-		"containerd.io/gc.ref.content.config": img.Config.Digest,
-	}
 	var top *snapshot
-	for i, l := range img.Layers {
-		labels[fmt.Sprintf("containerd.io/gc.ref.content.l.%d", i)] = l.Digest
-		if err := s.put(l.Blob, map[string]string{"containerd.io/uncompressed": l.DiffID}); err != nil {
-			return err
-		}
+	for _, l := range img.Layers {
 		next, err := s.unpack(top, l)
 		if err != nil {
-			return fmt.Errorf("layer %s: %w", l.Digest, err)
+			return fmt.Errorf("layer %s: %w", l.DiffID, err)
 		}
 		top = next
 	}
-	if err := s.put(img.Manifest, labels); err != nil {
+	if err := s.put(img.Manifest, map[string]string{"containerd.io/gc.ref.content.config": img.Config.Digest}); err != nil {
 		return err
 	}
 	configLabels := map[string]string{}

@@ -43,7 +43,7 @@ func layer(t *testing.T, headers ...tar.Header) Layer {
 		t.Fatal(err)
 	}
 	data := b.Bytes()
-	return Layer{Blob: Bytes(digest(data), data), DiffID: digest(data), Tar: tree.Bytes(data)}
+	return Layer{DiffID: digest(data), Tar: tree.Bytes(data)}
 }
 
 func image(name string, layers ...Layer) Image {
@@ -103,6 +103,13 @@ func TestPut(t *testing.T) {
 		if !bytes.Equal(one, two) {
 			t.Errorf("%s differs from build to build", name)
 		}
+	}
+	blobs := 0
+	for range tr.Below(contentDir + "/blobs/sha256") {
+		blobs++
+	}
+	if blobs != 1+2*len(images) { // the folder; manifests and configurations, no layers
+		t.Errorf("%d blobs", blobs-1)
 	}
 	if got := dump(t, tr, metadataDir+"/meta.db"); !strings.Contains(got, "v1/k8s.io/images/a.test/one:1/target/digest") {
 		t.Errorf("no image in the metadata:\n%s", got)

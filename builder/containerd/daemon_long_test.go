@@ -25,7 +25,7 @@ func ociImage(t *testing.T, name string, layers ...Layer) Image {
 	var diffs, descriptors []any
 	for _, l := range layers {
 		diffs = append(diffs, l.DiffID)
-		descriptors = append(descriptors, map[string]any{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": l.Digest, "size": l.Content.Size()})
+		descriptors = append(descriptors, map[string]any{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": l.DiffID, "size": l.Tar.Size()})
 	}
 	marshal := func(v any) []byte {
 		data, err := json.Marshal(v)
@@ -67,8 +67,8 @@ func unpack(t *testing.T, tr *tree.Tree, dir string) {
 }
 
 // TestDaemon lets the real containerd look at the store: every image is
-// complete and unpacked, and a snapshot can be mounted on top of it. It needs
-// root, as containerd does.
+// unpacked, lacks nothing but the layers' blobs, and a snapshot can be mounted
+// on top of it. It needs root, as containerd does.
 func TestDaemon(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("containerd needs root")
@@ -118,7 +118,8 @@ func TestDaemon(t *testing.T) {
 	}
 	check := ctr("images", "check")
 	for _, img := range images {
-		if line := grep(check, img.Name); !strings.Contains(line, "complete") || !strings.Contains(line, "true") {
+		want := fmt.Sprintf("(1/%d)", 1+len(img.Layers)) // its configuration
+		if line := grep(check, img.Name); !strings.Contains(line, want) || !strings.Contains(line, "true") {
 			t.Errorf("%s: %q", img.Name, line)
 		}
 	}
@@ -136,12 +137,6 @@ func TestDaemon(t *testing.T) {
 	}
 	if usage := ctr("snapshots", "list"); strings.Count(usage, "Committed") != 2 || strings.Count(usage, "Active") != 1 {
 		t.Errorf("snapshots:\n%s", usage)
-	}
-	var exported bytes.Buffer
-	export := exec.CommandContext(t.Context(), "ctr", "--address", filepath.Join(dir, "sock"), "-n", namespace, "images", "export", "-", "b.test/two:1")
-	export.Stdout = &exported
-	if err := export.Run(); err != nil || exported.Len() == 0 {
-		t.Errorf("export: %v, %d bytes", err, exported.Len())
 	}
 }
 

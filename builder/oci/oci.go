@@ -1,6 +1,6 @@
 // Package oci gets container images into a folder, from a registry or made of
-// programs, in the form that builder/containerd lays out on a card: every blob
-// as it is distributed, every layer also decoded.
+// programs, in the form that builder/containerd lays out on a card: manifest
+// and configuration as they are distributed, layers without compression.
 //
 // Formats: OCI image specification 1.1. Not supported: images for more than
 // one platform (one is chosen), foreign layers, layers that are neither plain
@@ -10,7 +10,6 @@ package oci
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -41,7 +41,7 @@ const maxLayer = 8 << 30
 // maxDocument bounds a manifest or configuration.
 const maxDocument = 8 << 20
 
-// Store keeps blobs and decoded layers in a folder. Several processes may
+// Store keeps documents and decoded layers in a folder. Several processes may
 // share it.
 type Store struct {
 	dir string
@@ -227,8 +227,8 @@ func (s *Store) stored(image, manifest string) (containerd.Image, error) {
 	if out.MediaType == "" { // OCI's manifests may leave it out
 		out.MediaType = string(types.OCIManifestSchema1)
 	}
-	for i, l := range m.Layers {
-		layer, _, err := s.packed([]string{l.Digest.Hex, c.RootFS.DiffIDs[i].Hex})
+	for _, diff := range c.RootFS.DiffIDs {
+		layer, err := s.decoded(diff.Hex)
 		if err != nil {
 			return containerd.Image{}, err
 		}
@@ -252,25 +252,17 @@ func (s *Store) document(want string) ([]byte, error) {
 
 func digest(data []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(data)) }
 
-// layer stores a layer's blob and what it decodes to.
+// layer stores what a layer decodes to.
 func (s *Store) layer(l v1.Layer) (containerd.Layer, error) {
-	want, err := l.Digest()
-	if err != nil {
-		return containerd.Layer{}, err
-	}
 	diff, err := l.DiffID()
 	if err != nil {
 		return containerd.Layer{}, err
 	}
-	blob, err := s.fetch("blobs", want, l.Compressed)
-	if err != nil {
-		return containerd.Layer{}, fmt.Errorf("layer %s: %w", want, err)
-	}
 	decoded, err := s.fetch("layers", diff, l.Uncompressed)
 	if err != nil {
-		return containerd.Layer{}, fmt.Errorf("layer %s: cannot decode it: %w", want, err)
+		return containerd.Layer{}, fmt.Errorf("layer %s: %w", diff, err)
 	}
-	return containerd.Layer{Blob: containerd.Blob{Digest: want.String(), Content: blob}, DiffID: diff.String(), Tar: decoded}, nil
+	return containerd.Layer{DiffID: diff.String(), Tar: decoded}, nil
 }
 
 // fetch returns the store's file with a digest, getting it if it is missing.
@@ -342,8 +334,7 @@ type Program struct {
 	User       string // "0" if empty
 }
 
-// Make makes an image of static programs: one layer, compressed once per
-// content.
+// Make makes an image of static programs: one layer, without compression.
 func (s *Store) Make(p Program) (containerd.Image, error) {
 	img, err := s.make(p)
 	if err != nil {
@@ -357,15 +348,11 @@ func (s *Store) make(p Program) (containerd.Image, error) {
 	if err != nil {
 		return containerd.Image{}, err
 	}
-	layer, size, err := s.pack(p)
+	layer, err := s.pack(p)
 	if err != nil {
 		return containerd.Image{}, err
 	}
 	diff, err := v1.NewHash(layer.DiffID)
-	if err != nil {
-		return containerd.Image{}, err
-	}
-	blob, err := v1.NewHash(layer.Digest)
 	if err != nil {
 		return containerd.Image{}, err
 	}
@@ -385,7 +372,7 @@ func (s *Store) make(p Program) (containerd.Image, error) {
 	manifest, err := json.Marshal(v1.Manifest{
 		SchemaVersion: 2, MediaType: types.OCIManifestSchema1,
 		Config: v1.Descriptor{MediaType: types.OCIConfigJSON, Size: int64(len(config)), Digest: configHash},
-		Layers: []v1.Descriptor{{MediaType: types.OCILayer, Size: size, Digest: blob}},
+		Layers: []v1.Descriptor{{MediaType: types.OCIUncompressedLayer, Size: layer.Tar.Size(), Digest: diff}},
 	})
 	if err != nil {
 		return containerd.Image{}, err
@@ -399,105 +386,64 @@ func (s *Store) make(p Program) (containerd.Image, error) {
 }
 
 // pack makes the layer, or finds it: what went into it names a small file that
-// holds the two digests. A file that was not touched is the same one; to read
-// all of them would cost every build a second.
-func (s *Store) pack(p Program) (containerd.Layer, int64, error) {
+// holds the digest. A file that was not touched is the same one; to read all
+// of them would cost every build a second.
+func (s *Store) pack(p Program) (containerd.Layer, error) {
 	key := sha256.New()
 	fmt.Fprintln(key, p.Epoch)
-	paths := make([]string, 0, len(p.Files))
-	for at := range p.Files {
-		paths = append(paths, at)
-	}
-	slices.Sort(paths)
+	paths := slices.Sorted(maps.Keys(p.Files))
 	for _, at := range paths {
 		info, err := os.Stat(p.Files[at])
 		if err != nil {
-			return containerd.Layer{}, 0, err
+			return containerd.Layer{}, err
 		}
 		fmt.Fprintln(key, at, p.Files[at], info.Size(), info.ModTime().UnixNano())
 	}
 	note := filepath.Join(s.dir, "made", hex.EncodeToString(key.Sum(nil)))
 	if text, err := os.ReadFile(note); err == nil {
-		if l, size, err := s.packed(strings.Fields(string(text))); err == nil {
-			return l, size, nil
+		if l, err := s.decoded(string(text)); err == nil {
+			return l, nil
 		}
 	}
-	digests, err := s.compress(p, paths)
+	digest, err := s.write(p, paths)
 	if err != nil {
-		return containerd.Layer{}, 0, err
+		return containerd.Layer{}, err
 	}
 	if err := os.MkdirAll(filepath.Dir(note), 0o700); err != nil {
-		return containerd.Layer{}, 0, err
+		return containerd.Layer{}, err
 	}
-	if err := os.WriteFile(note, []byte(strings.Join(digests, " ")+"\n"), 0o600); err != nil {
-		return containerd.Layer{}, 0, err
+	if err := os.WriteFile(note, []byte(digest), 0o600); err != nil {
+		return containerd.Layer{}, err
 	}
-	return s.packed(digests)
+	return s.decoded(digest)
 }
 
-// packed opens a layer by the digests of its blob and of what it decodes to.
-func (s *Store) packed(digests []string) (containerd.Layer, int64, error) {
-	if len(digests) != 2 {
-		return containerd.Layer{}, 0, errors.New("damaged")
-	}
-	blob, err := s.content(filepath.Join(s.dir, "blobs", filepath.Base(digests[0])))
+// decoded opens a layer by the digest of what it decodes to, in hex.
+func (s *Store) decoded(digest string) (containerd.Layer, error) {
+	content, err := s.content(filepath.Join(s.dir, "layers", filepath.Base(digest)))
 	if err != nil {
-		return containerd.Layer{}, 0, err
+		return containerd.Layer{}, err
 	}
-	decoded, err := s.content(filepath.Join(s.dir, "layers", filepath.Base(digests[1])))
-	if err != nil {
-		return containerd.Layer{}, 0, err
-	}
-	return containerd.Layer{
-		Blob:   containerd.Blob{Digest: "sha256:" + digests[0], Content: blob},
-		DiffID: "sha256:" + digests[1], Tar: decoded,
-	}, blob.Size(), nil
+	return containerd.Layer{DiffID: "sha256:" + digest, Tar: content}, nil
 }
 
-// compress writes the layer plain and compressed and returns the digests,
-// compressed first.
-func (s *Store) compress(p Program, paths []string) ([]string, error) {
-	tmp, err := os.MkdirTemp(s.mkdir(), ".layer-*")
+// write writes the layer and returns its digest.
+func (s *Store) write(p Program, paths []string) (string, error) {
+	dir := filepath.Join(s.dir, "layers")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	f, err := os.CreateTemp(dir, ".layer-*")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	defer os.RemoveAll(tmp)
-	plain, err := os.Create(filepath.Join(tmp, "tar"))
-	if err != nil {
-		return nil, err
+	defer os.Remove(f.Name())
+	sum := sha256.New()
+	if err := errors.Join(writeTar(io.MultiWriter(f, sum), p, paths), f.Sync(), f.Close()); err != nil {
+		return "", err
 	}
-	defer plain.Close()
-	packed, err := os.Create(filepath.Join(tmp, "gz"))
-	if err != nil {
-		return nil, err
-	}
-	defer packed.Close()
-	plainSum, packedSum := sha256.New(), sha256.New()
-	zw, err := gzip.NewWriterLevel(io.MultiWriter(packed, packedSum), gzip.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
-	if err := writeTar(io.MultiWriter(plain, plainSum, zw), p, paths); err != nil {
-		return nil, err
-	}
-	if err := errors.Join(zw.Close(), plain.Sync(), packed.Sync()); err != nil {
-		return nil, err
-	}
-	digests := []string{hex.EncodeToString(packedSum.Sum(nil)), hex.EncodeToString(plainSum.Sum(nil))}
-	for i, kind := range []string{"blobs", "layers"} {
-		if err := os.MkdirAll(filepath.Join(s.dir, kind), 0o700); err != nil {
-			return nil, err
-		}
-		if err := os.Rename(filepath.Join(tmp, []string{"gz", "tar"}[i]), filepath.Join(s.dir, kind, digests[i])); err != nil {
-			return nil, err
-		}
-	}
-	return digests, nil
-}
-
-func (s *Store) mkdir() string {
-	_ = os.MkdirAll(s.dir, 0o700) // the caller's own attempt says why
-	return s.dir
+	digest := hex.EncodeToString(sum.Sum(nil))
+	return digest, os.Rename(f.Name(), filepath.Join(dir, digest))
 }
 
 func writeTar(w io.Writer, p Program, paths []string) error {
