@@ -66,7 +66,7 @@ long:
 
 # dpkg, under mmdebstrap, and our engine install the same packages: about ten
 # minutes. Files get their owners only from root. For another architecture, by
-# qemu-user in hours: -args -arch arm64 -drop "".
+# qemu-user in hours: -args -arch arm64 -drop=false.
 judge:
 	go test -tags judge -timeout 60m -v -run TestLists $(if $(filter-out 0,$(shell id -u)),-exec 'sudo -E') ./builder/judge
 

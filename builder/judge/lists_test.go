@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -37,11 +37,11 @@ var lists = []struct {
 }
 
 // TestLists builds each list with dpkg and with our engine and compares. Then
-// it takes away what stands in for the programs that the scripts called, one
-// by one, and the judge must notice.
+// it changes each mode, owner and link, and takes away, one by one, what stands
+// in for the programs that the scripts called, and the judge must notice.
 func TestLists(t *testing.T) {
 	debs := debFolder(t)
-	dropped, everCalled := map[string]bool{}, map[string]bool{}
+	noticed, everCalled := map[string]bool{}, map[string]bool{}
 	for _, list := range lists {
 		if *onlyList != "" && *onlyList != list.name {
 			continue
@@ -81,16 +81,16 @@ func TestLists(t *testing.T) {
 			if !v.OK() {
 				return
 			}
-			if list.name == "minimal" { // one list tells
-				c.testMutations(t, ours)
-			}
-			if slices.Contains(strings.Split(*drop, ","), list.name) {
-				c.testDropped(t, called, dropped)
-			}
-			if list.name == "minimal" && *drop != "" {
-				c.testIdle(t, called)
+			c.testMutations(t, ours)
+			if *drop {
+				c.testDropped(t, called, noticed)
 			}
 		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(everCalled)) {
+		if *drop && !noticed[name] {
+			t.Errorf("without %s the judge finds no difference in any list", name)
+		}
 	}
 	if *onlyList != "" {
 		return
@@ -134,7 +134,7 @@ func newCandidate(t testing.TB, list, debs string) *candidate {
 		archives:  openPackages(t, real, debs),
 		rules:     acceptedRules(t, list),
 		options: maintscript.Options{
-			Arch: *arch, Debconf: answers(readList(t, list+".debconf")), Depmod: modules{},
+			Arch: *arch, Debconf: answers(readList(t, list+".debconf")), Depmod: &modules{},
 			Wanted:  strings.Fields(readList(t, list+".packages")),
 			Locales: func(context.Context) (*tree.Tree, error) { return openLocales(t, real, debs), nil },
 		},
@@ -151,11 +151,18 @@ func newCandidate(t testing.TB, list, debs string) *candidate {
 	return c
 }
 
-// modules keeps depmod's work.
-type modules map[string][]byte
+// modules keeps depmod's work, for several workers.
+type modules struct{ done sync.Map }
 
-func (m modules) Get(key string) ([]byte, bool)     { b, ok := m[key]; return b, ok }
-func (m modules) Put(key string, data []byte) error { m[key] = data; return nil }
+func (m *modules) Get(key string) ([]byte, bool) {
+	b, ok := m.done.Load(key)
+	if !ok {
+		return nil, false
+	}
+	return b.([]byte), true
+}
+
+func (m *modules) Put(key string, data []byte) error { m.done.Store(key, data); return nil }
 
 // configure installs the list; program may replace what stands in for
 // programs.
@@ -225,83 +232,96 @@ func usage(t testing.TB) (seconds, mib float64) {
 	return float64(r.Utime.Nano()+r.Stime.Nano()) / 1e9, float64(r.Maxrss) / 1024
 }
 
-// testMutations shows that the judge fails over one wrong mode, owner or unit
-// link, and that it names the path.
+// testMutations shows that the judge fails over one wrong mode, one wrong
+// owner and one link that is missing or leads elsewhere, whichever it is, and
+// that it names the path. Rules accept some; those are told.
 func (c *candidate) testMutations(t *testing.T, ours *tree.Tree) {
 	t.Helper()
-	unit := ""
-	for p, n := range ours.Below("/etc/systemd/system") {
-		if n.IsSymlink() && strings.HasSuffix(path.Dir(p), ".wants") {
-			unit = p
-			break
+	judge := comparison{Reference: c.reference, ours: index(ours)}
+	changed, accepted := map[Kind]int{}, []string{}
+	check := func(p string, kind Kind, instead *tree.Inode) {
+		was := judge.ours.nodes[p]
+		defer func() { judge.ours.nodes[p] = was }()
+		judge.ours.first[instead] = judge.ours.first[was]
+		defer delete(judge.ours.first, instead)
+		if judge.ours.nodes[p] = instead; instead == nil {
+			delete(judge.ours.nodes, p)
 		}
-	}
-	for _, m := range []struct {
-		path   string
-		kind   Kind
-		change func(p string) error
-	}{
-		{"/usr/bin/passwd", Mode, func(p string) error { return ours.Chmod(p, 0o755) }},
-		{"/etc/shadow", Owner, func(p string) error { return ours.Chown(p, 0, 0) }},
-		{unit, Missing, ours.Remove},
-		{"/etc/passwd", Content, func(p string) error { return ours.WriteFile(p, []byte("root:x:0:0::/:/bin/sh\n"), 0o644) }},
-	} {
-		mark := ours.Mark()
-		if err := m.change(m.path); err != nil {
+		judge.differences = nil
+		if err := judge.entry(p); err != nil {
 			t.Fatal(err)
 		}
-		v := c.compare(t, ours)
-		ours.Rollback(mark)
-		if len(v.Rejected) != 1 || v.Rejected[0].Path != m.path || v.Rejected[0].Kind != m.kind {
-			t.Errorf("changed the %s of %s, the judge said %v", m.kind, m.path, v)
+		is := func(d Difference) bool { return d.Path == p && d.Kind == kind }
+		v := Judge(judge.differences, 1, c.rules)
+		switch {
+		case slices.ContainsFunc(v.Rejected, is):
+		case slices.ContainsFunc(v.Accepted, is):
+			accepted = append(accepted, p)
+		default:
+			t.Errorf("changed the %s of %s, the judge said %v", kind, p, v)
 		}
+		changed[kind]++
 	}
+	for p, n := range ours.All() {
+		if c.reference.real.nodes[p] == nil {
+			continue // accepted as too much
+		}
+		mode, owner, link := *n, *n, *n
+		owner.UID++
+		check(p, Owner, &owner)
+		if !n.IsSymlink() {
+			mode.Mode ^= 0o1
+			check(p, Mode, &mode)
+			continue
+		}
+		link.Target += "x"
+		check(p, Target, &link)
+		check(p, Missing, nil)
+	}
+	t.Logf("changed one by one: %d modes, %d owners, %d links' targets, %d links away; accepted only at %q",
+		changed[Mode], changed[Owner], changed[Target], changed[Missing], accepted)
 }
 
 // testDropped shows that the judge notices when a program that was called
-// cannot be run, and names a path. Programs that were dropped before are not
-// dropped again.
-func (c *candidate) testDropped(t *testing.T, called, dropped map[string]bool) {
+// cannot be run, and names a path; noticed is told which. A program that was
+// noticed in another list is not dropped again.
+func (c *candidate) testDropped(t *testing.T, called, noticed map[string]bool) {
 	t.Helper()
-	for _, name := range slices.Sorted(maps.Keys(called)) {
-		if dropped[name] {
-			continue
+	var mu sync.Mutex
+	t.Run("without", func(t *testing.T) {
+		for _, name := range slices.Sorted(maps.Keys(called)) {
+			if noticed[name] {
+				continue
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				own := *c // a reference remembers what it has compared
+				own.reference = &Reference{c.reference.real, maps.Clone(c.reference.same)}
+				rejected := own.compareWithout(t, name).Rejected
+				if len(rejected) == 0 {
+					t.Log("no difference in this list")
+					return
+				}
+				t.Logf("%d differences, the first is %s %s", len(rejected), rejected[0].Path, rejected[0].Kind)
+				mu.Lock()
+				defer mu.Unlock()
+				noticed[name] = true
+			})
 		}
-		dropped[name] = true
-		v := c.compareWithout(t, name, func(_ context.Context, p *shell.Process) int {
-			p.Unsupported("anything: it was dropped")
-			return 1
-		})
-		if len(v.Rejected) == 0 {
-			t.Errorf("without %s the judge finds no difference", name)
-			continue
-		}
-		t.Logf("without %s: %d differences, the first is %s %s", name, len(v.Rejected), v.Rejected[0].Path, v.Rejected[0].Kind)
-	}
+	})
 }
 
-// testIdle tells which stand-ins might as well do nothing and succeed, as far
-// as the judge sees: those that only answer questions.
-func (c *candidate) testIdle(t *testing.T, called map[string]bool) {
-	t.Helper()
-	var unnoticed []string
-	for _, name := range slices.Sorted(maps.Keys(called)) {
-		v := c.compareWithout(t, name, func(context.Context, *shell.Process) int { return 0 })
-		if len(v.Rejected) == 0 {
-			unnoticed = append(unnoticed, name)
-		}
-	}
-	t.Logf("%d stand-ins made idle; not noticed: %s", len(called), strings.Join(unnoticed, " "))
-}
-
-// compareWithout is the judge's verdict with another stand-in for a program.
-func (c *candidate) compareWithout(t *testing.T, program string, instead shell.Command) Verdict {
+// compareWithout is the judge's verdict when a program cannot be run.
+func (c *candidate) compareWithout(t *testing.T, program string) Verdict {
 	t.Helper()
 	ours, _ := c.configure(t, func(name string, standIn shell.Command) shell.Command {
-		if name == program {
-			return instead
+		if name != program {
+			return standIn
 		}
-		return standIn
+		return func(_ context.Context, p *shell.Process) int {
+			p.Unsupported("anything: it was dropped")
+			return 1
+		}
 	})
 	return c.compare(t, ours)
 }

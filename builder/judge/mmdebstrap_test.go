@@ -30,7 +30,7 @@ var (
 	mirror   = flag.String("mirror", "", "where debian and debian-security are; empty: where the host's own apt gets them")
 	onlyList = flag.String("only", "", "judge only this list")
 	arch     = flag.String("arch", "amd64", "Debian's name of the architecture; another one than the host's takes hours under qemu-user")
-	drop     = flag.String("drop", "minimal,picube", "lists in which to take away, one by one, what stands in for programs")
+	drop     = flag.Bool("drop", true, "take away, one by one, what stands in for programs")
 	report   = flag.String("report", "", "folder to leave LIST.txt with all differences in")
 )
 
