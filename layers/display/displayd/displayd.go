@@ -101,9 +101,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	wait, said := firstWait, ""
+	wait, said := firstWait, "nothing yet"
 	for ctx.Err() == nil {
-		err := d.run(ctx, s, func() { wait, said = firstWait, "" })
+		err := d.run(ctx, s, func() {
+			if said != "" {
+				d.Log.Info("the display shows how the node is")
+			}
+			wait, said = firstWait, ""
+		})
 		if ctx.Err() != nil {
 			break
 		}
