@@ -220,6 +220,15 @@ func TestBounded(t *testing.T) {
 		"ln -s /b /a; ln -s /a /b; cat /a; echo x >/a; find -L / -name x", "mkdir /d; ln -s . /d/d; find -L /d; cp -rL /d /e",
 		"mkdir /d; cp -r /d /d/e; mv /d /d/e", "ln -s /../../.. /d; chown -R 1 /d/; rm -rf /d/../../../nothing",
 		"while :; do sleep 1000; done", "yes a | xargs echo >/dev/null", "trap 'kill $$' TERM; while :; do kill $$; done",
+		"awk 'BEGIN { s = \"a\"; while (1) s = s s }'", "awk 'BEGIN { s = \"a\"; for (i = 0; i < 60; i++) s = sprintf(\"%s%s\", s, s) }'",
+		"echo a | awk '{ while (1) gsub(/a/, \"&&\") }'", "awk 'BEGIN { while (1) a[i++] = 1 }'", "awk 'function f(s) { return f(s s) } BEGIN { f(\"a\") }'",
+		"echo a | awk '{ for (i = 1; i <= 1000000; i++) $i = $0; print }'", "awk 'BEGIN { printf \"%*d\", 999999999, 1 }'",
+		"awk -v OFS=$(printf '%099999d' 1) 'BEGIN { NF = 1000000; print }'", "awk 'BEGIN { while (1) print \"a\" }'",
+		"echo a | sed ':a;a text\ns/^a\\{0,99999\\}/&a/;ta'", "echo a >/f; sed ':a;r /f\ns/^/a/;ba' /f", "yes | head -c 4000000 | sed 's/y/yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy/'",
+		"set -- 1; while [ $# -lt 60000 ]; do set -- \"$@\" \"$@\"; done; printf '%099999d' \"$@\" >/dev/null",
+		"x=$(printf '%0999999d' 1); while :; do i=$((i+1)); eval \"x$i=\\$x$i\"; done",
+		"printf '%04000000d' 1 >/f; set -- /f /f /f /f /f /f /f /f /f /f; sort \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\"",
+		"printf '%0999999d' 1 | xargs -I{} echo {}{}{}{}{}{}{}{}{}{}{}{}{}{}{}{}{}{}{}{}",
 		"echo x >/f; while :; do cat /f /f >/g; mv /g /f; done", "expr 9999999999999999999999999999999999999 '*' 99999999999999999999999999999999",
 	} {
 		t.Run(script, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/benhoyt/goawk/interp"
@@ -12,7 +13,8 @@ import (
 )
 
 // awk is GoAWK without files to write and programs to run: what a program
-// prints goes to standard output only.
+// prints goes to standard output only. What might take any amount of memory
+// (boundedAwk) is not supported.
 func awk(ctx context.Context, p *shell.Process) int {
 	opts, args := parse(p, "+F:v:f:W:", "field-separator:=F", "assign:=v", "file:=f")
 	var vars []string
@@ -31,6 +33,9 @@ func awk(ctx context.Context, p *shell.Process) int {
 			if !ok {
 				p.Errorf("improper assignment: -v %s", o.value)
 				return 2
+			}
+			if slices.Contains(awkSettings, name) && len(value) > maxAwkSetting {
+				p.Unsupported("a long %s", name)
 			}
 			vars = append(vars, name, value)
 		case "f":
@@ -59,6 +64,10 @@ func awk(ctx context.Context, p *shell.Process) int {
 		p.Errorf("%s", err)
 		return 2
 	}
+	small, err := boundedAwk(prog, source.Len())
+	if err != nil {
+		p.Unsupported("%s", err)
+	}
 	// GoAWK would open files of the host, so the inputs come as one stream:
 	// exact as long as the program does not ask which file it is in.
 	stdin := p.Stdin
@@ -71,6 +80,9 @@ func awk(ctx context.Context, p *shell.Process) int {
 				if files > 0 {
 					p.Unsupported("an assignment between files")
 				}
+				if slices.Contains(awkSettings, name) && len(value) > maxAwkSetting {
+					p.Unsupported("a long %s", name)
+				}
 				assigned = append(assigned, name, value)
 				continue
 			}
@@ -80,10 +92,10 @@ func awk(ctx context.Context, p *shell.Process) int {
 				p.Errorf("cannot open %s (%s)", a, shell.Reason(err))
 				return 2
 			}
-			if len(data) > 0 && data[len(data)-1] != '\n' {
-				data = append(bytes.Clone(data), '\n')
-			}
 			readers = append(readers, bytes.NewReader(data))
+			if len(data) > 0 && data[len(data)-1] != '\n' {
+				readers = append(readers, strings.NewReader("\n"))
+			}
 		}
 		if files > 1 && (strings.Contains(source.String(), "FNR") || strings.Contains(source.String(), "FILENAME")) {
 			p.Unsupported("FNR or FILENAME with several files")
@@ -95,9 +107,19 @@ func awk(ctx context.Context, p *shell.Process) int {
 			stdin = io.MultiReader(readers...)
 		}
 	}
-	var environ []string
+	if small {
+		stdin = &boundedReader{stdin, maxAwkInput, func() { p.Unsupported("more input than %d bytes for a program that makes text", maxAwkInput) }}
+	}
+	environ, given := []string(nil), 0
 	for name, value := range p.Env {
 		environ = append(environ, name, value)
+		given += len(value)
+	}
+	for _, v := range slices.Concat(vars, assigned) {
+		given += len(v)
+	}
+	if small && given > maxAwkInput {
+		p.Unsupported("variables of %d bytes for a program that makes text", given)
 	}
 	runner, err := interp.New(prog)
 	if err != nil {
@@ -125,6 +147,22 @@ func awk(ctx context.Context, p *shell.Process) int {
 		return 2
 	}
 	return status
+}
+
+// boundedReader calls tooMuch, which does not return, when more than left
+// bytes were read.
+type boundedReader struct {
+	r       io.Reader
+	left    int
+	tooMuch func()
+}
+
+func (r *boundedReader) Read(b []byte) (int, error) {
+	n, err := r.r.Read(b)
+	if r.left -= n; r.left < 0 {
+		r.tooMuch()
+	}
+	return n, err
 }
 
 func awkName(s string) bool {

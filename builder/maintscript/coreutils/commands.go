@@ -239,10 +239,14 @@ func has(opts []option, names ...string) bool {
 
 // input returns the content of a file, or of standard input for "-".
 func input(p *shell.Process, name string) ([]byte, error) {
+	data, err := []byte(nil), error(nil)
 	if name == "-" {
-		return shell.ReadAll(p.Stdin)
+		data, err = shell.ReadAll(p.Stdin)
+	} else {
+		data, err = p.ReadFile(name)
 	}
-	return p.ReadFile(name)
+	p.Hold(len(data))
+	return data, err
 }
 
 // inputs reads each named file, or standard input if none is named, telling

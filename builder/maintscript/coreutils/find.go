@@ -626,9 +626,18 @@ func xargs(ctx context.Context, p *shell.Process) int {
 		call := slices.Concat(args, extra)
 		if replace != "" {
 			call = slices.Clone(args)
+			with, size := strings.Join(extra, " "), 0
+			for i := range call {
+				size += len(call[i]) + strings.Count(call[i], replace)*len(with)
+			}
+			if size > maxChars {
+				p.Errorf("argument list too long")
+				status = 1
+				return false
+			}
 			for i := range call {
 				if i > 0 {
-					call[i] = strings.ReplaceAll(call[i], replace, strings.Join(extra, " "))
+					call[i] = strings.ReplaceAll(call[i], replace, with)
 				}
 			}
 		}

@@ -714,6 +714,7 @@ func (s *sedRun) flushAfter() {
 			s.out.WriteByte(s.separator)
 		}
 		f()
+		s.bound()
 	}
 	s.after = nil
 }
@@ -726,9 +727,7 @@ func (s *sedRun) cycle() (restart bool) {
 		if s.steps++; s.steps > maxSedSteps || s.ctx.Err() != nil {
 			s.p.Unsupported("a script that runs for ever")
 		}
-		if len(s.space) > maxSedSpace || len(s.hold) > maxSedSpace || s.out.Len() > maxSedOutput {
-			s.p.Unsupported("a script that grows its text for ever")
-		}
+		s.bound()
 		c := s.prog[i]
 		if !s.selected(c) {
 			if c.name == '{' {
@@ -849,6 +848,12 @@ func (s *sedRun) cycle() (restart bool) {
 	}
 	s.endCycle()
 	return false
+}
+
+func (s *sedRun) bound() {
+	if len(s.space) > maxSedSpace || len(s.hold) > maxSedSpace || s.out.Len() > maxSedOutput {
+		s.p.Unsupported("a script that grows its text for ever")
+	}
 }
 
 func (s *sedRun) readLine(name string) {

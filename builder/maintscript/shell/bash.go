@@ -316,6 +316,9 @@ func (in *interp) replace(r *syntax.Replace, value string) string {
 		}
 		if end >= 0 {
 			b.WriteString(with)
+			if limit := in.run.shell.cfg.Limits.Memory; int64(b.Len()) > limit {
+				in.run.stop(&LimitError{"bytes in a word", limit})
+			}
 			if !r.All || end == i {
 				return b.String() + value[end:]
 			}

@@ -26,6 +26,7 @@ type expansion struct {
 }
 
 func (x *expansion) add(p piece) {
+	x.in.run.took(len(p.text))
 	if x.size += len(p.text); int64(x.size) > x.in.run.shell.cfg.Limits.Memory {
 		x.in.run.stop(&LimitError{"bytes in a word", x.in.run.shell.cfg.Limits.Memory})
 	}

@@ -114,14 +114,14 @@ func unescape(s string, format bool) (out string, stop bool) {
 func printfBuiltin(in *interp, args []string, _ int) int {
 	args = afterDashes(args)
 	if in.bash && len(args) > 3 && args[1] == "-v" {
-		out, status := sprintf(args[3], args[4:], func(format string, a ...any) { in.errorf("printf: "+format, a...) })
+		out, status := sprintf(args[3], args[4:], func(format string, a ...any) { in.errorf("printf: "+format, a...) }, in.run.printsTooMuch)
 		in.setVar(args[2], out)
 		return status
 	}
 	if len(args) < 2 {
 		in.fatalf("printf: usage: printf format [arg ...]")
 	}
-	out, status := sprintf(args[1], args[2:], func(format string, a ...any) { in.errorf("printf: "+format, a...) })
+	out, status := sprintf(args[1], args[2:], func(format string, a ...any) { in.errorf("printf: "+format, a...) }, in.run.printsTooMuch)
 	if status == badDirective && in.bash {
 		status = 1
 	}
@@ -138,7 +138,7 @@ func Printf(_ context.Context, p *Process) int {
 		p.Errorf("missing operand")
 		return 1
 	}
-	out, status := sprintf(args[1], args[2:], p.Errorf)
+	out, status := sprintf(args[1], args[2:], p.Errorf, p.run.printsTooMuch)
 	if _, err := io.WriteString(p.Stdout, out); err != nil {
 		return 1
 	}
@@ -146,12 +146,13 @@ func Printf(_ context.Context, p *Process) int {
 }
 
 // sprintf formats as printf(1) does, using the format again as long as
-// arguments are left.
-func sprintf(format string, args []string, warn func(string, ...any)) (out string, status int) {
-	f := &formatter{args: args, warn: warn}
+// arguments are left. It calls tooMuch, which does not return, rather than
+// make more than maxPrintf.
+func sprintf(format string, args []string, warn func(string, ...any), tooMuch func()) (out string, status int) {
+	f := &formatter{args: args, warn: warn, tooMuch: tooMuch}
 	for {
 		before := len(f.args)
-		if stop := f.once(format); stop || len(f.args) == 0 || len(f.args) == before || f.out.Len() > maxPrintf {
+		if stop := f.once(format); stop || len(f.args) == 0 || len(f.args) == before {
 			return f.out.String(), f.status
 		}
 	}
@@ -160,14 +161,21 @@ func sprintf(format string, args []string, warn func(string, ...any)) (out strin
 // badDirective is dash's status for a format it does not know.
 const badDirective = 2
 
-// maxPrintf bounds what one printf makes, whatever the widths ask for.
-const maxPrintf = 4 << 20
+// What bounds a printf: a width and a precision, which package fmt takes no
+// larger, and all that it makes.
+const (
+	maxPrintfWidth = 1_000_000
+	maxPrintf      = 16 << 20
+)
+
+func (r *run) printsTooMuch() { r.stop(&LimitError{"bytes in one printf", maxPrintf}) }
 
 type formatter struct {
-	out    strings.Builder
-	args   []string
-	warn   func(string, ...any)
-	status int
+	out     strings.Builder
+	args    []string
+	warn    func(string, ...any)
+	tooMuch func()
+	status  int
 }
 
 func (f *formatter) arg() (string, bool) {
@@ -221,7 +229,9 @@ func (f *formatter) once(format string) (stop bool) {
 			width, flags = -width, flags+"-"
 		}
 		spec := "%" + flags
-		width, precision = min(width, maxPrintf), min(precision, maxPrintf)
+		if max(width, precision) > maxPrintfWidth || f.out.Len() > maxPrintf {
+			f.tooMuch()
+		}
 		if hasWidth {
 			spec += strconv.Itoa(width)
 		}

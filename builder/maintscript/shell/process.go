@@ -35,6 +35,7 @@ type Process struct {
 
 	files files
 	run   *run
+	held  int64
 }
 
 // Call says how to run a program. What is left zero is taken from the
@@ -55,7 +56,7 @@ type Call struct {
 // script with an *UnknownCommandError; Run does not return then.
 func (p *Process) Run(ctx context.Context, c Call) int {
 	q := *p
-	q.Args, q.files = c.Args, maps.Clone(p.files)
+	q.Args, q.files, q.held = c.Args, maps.Clone(p.files), 0
 	if c.Env != nil {
 		q.Env = c.Env
 	}
@@ -75,6 +76,14 @@ func (p *Process) Run(ctx context.Context, c Call) int {
 		q.Stderr = c.Stderr
 	}
 	return p.run.exec(ctx, &q)
+}
+
+// Hold counts bytes that a command keeps in memory until it ends; more of them
+// than Limits.Held stop the whole script. It does not return then.
+func (p *Process) Hold(n int) {
+	if p.held += int64(n); p.held > p.run.shell.cfg.Limits.Held {
+		p.run.stop(&LimitError{"bytes held by " + p.Name(), p.run.shell.cfg.Limits.Held})
+	}
 }
 
 // File returns the open descriptor n, 3 or higher, for reading and writing;

@@ -23,6 +23,7 @@ type run struct {
 	shellPID int // of the shell whose script runs
 	steps    int
 	written  int64
+	texts    int64 // bytes that words and variables were given
 	err      error // why everything is to end
 }
 
@@ -177,6 +178,15 @@ func (r *run) wrote(n int) {
 	if r.written += int64(n); r.written > r.shell.cfg.Limits.Output {
 		r.stop(&LimitError{"bytes written", r.shell.cfg.Limits.Output})
 	}
+}
+
+// took bounds what all variables and arguments hold together by what they were
+// ever given.
+func (r *run) took(n int) {
+	if limit := 64 * r.shell.cfg.Limits.Memory; r.texts+int64(n) > limit {
+		r.stop(&LimitError{"bytes of words and variables", limit})
+	}
+	r.texts += int64(n)
 }
 
 // enter counts a level of nesting; the caller calls leave afterwards.

@@ -52,6 +52,7 @@ type Limits struct {
 	Output    int64         // bytes written to files and streams; default 256 MiB
 	Processes int           // processes alive at a time; default 256
 	Memory    int64         // bytes in one variable or expansion; default 16 MiB
+	Held      int64         // bytes that one command keeps; default 256 MiB
 	Time      time.Duration // wall-clock, default 1 minute; ctx may end earlier
 }
 
@@ -129,6 +130,7 @@ func New(cfg Config) *Shell {
 	l.Output = cmp.Or(l.Output, 256<<20)
 	l.Processes = cmp.Or(l.Processes, 256)
 	l.Memory = cmp.Or(l.Memory, 16<<20)
+	l.Held = cmp.Or(l.Held, 256<<20)
 	l.Time = cmp.Or(l.Time, time.Minute)
 	return &Shell{cfg: cfg, cache: map[cacheKey]*program{}}
 }

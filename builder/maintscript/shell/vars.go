@@ -57,6 +57,7 @@ func (in *interp) setVar(name, value string) {
 	if limit := in.run.shell.cfg.Limits.Memory; int64(len(value)) > limit {
 		in.run.stop(&LimitError{"bytes in a variable", limit})
 	}
+	in.run.took(len(value))
 	switch {
 	case v.list != nil:
 		in.setElement(name, 0, value)
