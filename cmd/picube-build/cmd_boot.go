@@ -126,6 +126,9 @@ func (c *cli) boot(ctx context.Context, bp *blueprint.Blueprint, f bootFlags) er
 		Out: c.stdout, In: c.stdin, Mode: report.Lines, Save: f.save, Hurry: second,
 		Access: f.build.out,
 	}
+	if in, ok := c.stdin.(*os.File); ok && f.console != "" {
+		defer typing(in)()
+	}
 	if out, ok := c.stdout.(*os.File); ok && c.isTerminal(out) {
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
