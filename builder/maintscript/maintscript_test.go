@@ -226,8 +226,8 @@ func TestBounded(t *testing.T) {
 		"awk -v OFS=$(printf '%099999d' 1) 'BEGIN { NF = 1000000; print }'", "awk 'BEGIN { while (1) print \"a\" }'",
 		"echo a | sed ':a;a text\ns/^a\\{0,99999\\}/&a/;ta'", "echo a >/f; sed ':a;r /f\ns/^/a/;ba' /f", "yes | head -c 4000000 | sed 's/y/yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy/'",
 		"set -- 1; while [ $# -lt 60000 ]; do set -- \"$@\" \"$@\"; done; printf '%099999d' \"$@\" >/dev/null",
-		"x=$(printf '%0999999d' 1); while :; do i=$((i+1)); eval \"x$i=\\$x$i\"; done",
-		"printf '%04000000d' 1 >/f; set -- /f /f /f /f /f /f /f /f /f /f; sort \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\"",
+		"x=$(printf '%0999999d' 1); while :; do i=$((i+1)); eval \"x$i=\\${x}$i\"; done",
+		"printf '%0999999d' 1 >/f; set -- /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f /f; sort \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\"",
 		"printf '%0999999d' 1 | xargs -I{} echo {}{}{}{}{}{}{}{}{}{}{}{}{}{}{}{}{}{}{}{}",
 		"echo x >/f; while :; do cat /f /f >/g; mv /g /f; done", "expr 9999999999999999999999999999999999999 '*' 99999999999999999999999999999999",
 	} {

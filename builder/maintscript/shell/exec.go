@@ -68,6 +68,7 @@ func (r *run) executable(p *Process, file string) int {
 // start runs the program at file, an absolute path.
 func (r *run) start(ctx context.Context, p *Process, file string) int {
 	if c := r.command(p.Args[0], file); c != nil {
+		defer func() { r.held -= p.held }()
 		return r.protect(func() int { return c(ctx, p) })
 	}
 	n, err := p.Stat(file)

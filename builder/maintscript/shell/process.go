@@ -78,11 +78,13 @@ func (p *Process) Run(ctx context.Context, c Call) int {
 	return p.run.exec(ctx, &q)
 }
 
-// Hold counts bytes that a command keeps in memory until it ends; more of them
-// than Limits.Held stop the whole script. It does not return then.
+// Hold counts bytes that a command keeps in memory until it ends. When all
+// commands together hold more than Limits.Held the whole script is stopped; it
+// does not return then.
 func (p *Process) Hold(n int) {
-	if p.held += int64(n); p.held > p.run.shell.cfg.Limits.Held {
-		p.run.stop(&LimitError{"bytes held by " + p.Name(), p.run.shell.cfg.Limits.Held})
+	p.held += int64(n)
+	if p.run.held += int64(n); p.run.held > p.run.shell.cfg.Limits.Held {
+		p.run.stop(&LimitError{"bytes held by commands", p.run.shell.cfg.Limits.Held})
 	}
 }
 

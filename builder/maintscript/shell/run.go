@@ -23,6 +23,7 @@ type run struct {
 	shellPID int // of the shell whose script runs
 	steps    int
 	written  int64
+	held     int64 // bytes that the running commands hold
 	texts    int64 // bytes that words and variables were given
 	err      error // why everything is to end
 }

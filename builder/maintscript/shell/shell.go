@@ -52,7 +52,7 @@ type Limits struct {
 	Output    int64         // bytes written to files and streams; default 256 MiB
 	Processes int           // processes alive at a time; default 256
 	Memory    int64         // bytes in one variable or expansion; default 16 MiB
-	Held      int64         // bytes that one command keeps; default 256 MiB
+	Held      int64         // bytes that commands keep in memory; default 256 MiB
 	Time      time.Duration // wall-clock, default 1 minute; ctx may end earlier
 }
 
