@@ -24,6 +24,9 @@ type Live struct {
 	mu     sync.Mutex
 	failed []string // units, asked for rarely: it takes a process
 	asked  time.Time
+
+	turnedAway   WiFi // the radio's last state of that kind
+	turnedAwayAt time.Time
 }
 
 // askEvery is how old the list of failed units may be.
@@ -36,10 +39,30 @@ func (l *Live) AtOnce() Status {
 	s.Addresses = addresses()
 	s.Disk = disk("/")
 	if w, ok := wifi(supplicant); ok {
+		w = l.steady(w)
 		s.WiFi = &w
 	}
 	s.FindProblems()
 	return s
+}
+
+// turnedAwayFor is how long a radio that was turned away counts as that while
+// it tries again.
+const turnedAwayFor = 30 * time.Second
+
+// steady keeps what a display shows from changing with each attempt.
+func (l *Live) steady(w WiFi) WiFi {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch now := l.Now(); {
+	case w.State == WrongPassword:
+		l.turnedAway, l.turnedAwayAt = w, now
+	case w.State == "searching" && l.turnedAway.State != "" && now.Sub(l.turnedAwayAt) < turnedAwayFor:
+		return l.turnedAway
+	default:
+		l.turnedAway = WiFi{}
+	}
+	return w
 }
 
 // Status collects the state; what cannot be had is left out.

@@ -4,6 +4,7 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // TestWiFi is the supplicant's side.
@@ -36,6 +37,31 @@ func TestWiFi(t *testing.T) {
 	for range 2 {
 		if w, ok := wifi(name); !ok || w != (WiFi{State: "connected", SSID: "WLAN"}) {
 			t.Errorf("%v %v", w, ok)
+		}
+	}
+}
+
+func TestSteady(t *testing.T) {
+	now := time.Unix(0, 0)
+	l := &Live{Now: func() time.Time { return now }}
+	searching, away := WiFi{State: "searching"}, WiFi{State: WrongPassword, SSID: "WLAN"}
+	for i, tt := range []struct {
+		after    time.Duration
+		is, want WiFi
+	}{
+		{0, searching, searching},
+		{time.Second, away, away},
+		{10 * time.Second, searching, away},
+		{10 * time.Second, away, away},
+		{29 * time.Second, searching, away},
+		{29 * time.Second, searching, searching}, // nobody turns it away any more
+		{time.Second, away, away},
+		{time.Second, WiFi{State: "connected", SSID: "other"}, WiFi{State: "connected", SSID: "other"}},
+		{time.Second, searching, searching},
+	} {
+		now = now.Add(tt.after)
+		if got := l.steady(tt.is); got != tt.want {
+			t.Errorf("%d: %v, want %v", i, got, tt.want)
 		}
 	}
 }
