@@ -5,14 +5,17 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -128,11 +131,11 @@ func (f fieldImage) make(t *testing.T, dir, from string) (file, sum string) {
 		t.Fatal(err)
 	}
 	var edits strings.Builder
-	for p, text := range f.root {
-		edits.WriteString("cd /\n") // in which mkdir would make "/etc" otherwise
-		for i := range len(p) {
-			if i > 0 && p[i] == '/' {
-				fmt.Fprintf(&edits, "mkdir %s\n", p[:i])
+	for _, p := range slices.Sorted(maps.Keys(f.root)) {
+		text := f.root[p]
+		for i := range len(p) { // debugfs makes a directory that is there once more
+			if i > 0 && p[i] == '/' && !strings.Contains(tool(t, "", "debugfs", "-R", "stat "+p[:i], root), "Type: directory") {
+				tool(t, "", "debugfs", "-w", "-R", "mkdir "+p[:i], root)
 			}
 		}
 		dir, base := path.Split(p) // debugfs' write and symlink know no paths
@@ -213,24 +216,35 @@ func appendTo(t *testing.T, name, text string) {
 	}
 }
 
+var keepDir = flag.String("keep", "", "folder where other people's images and their cards are made, or are since an earlier run")
+
 // TestImages makes cards of other people's images. They come up as nodes with
 // everything running, and keep what their makers wrote; their apt upgrades.
 func TestImages(t *testing.T) {
 	dir := t.TempDir()
-	var source strings.Builder
-	for _, f := range fieldImages() {
-		file, sum := f.make(t, dir, fieldRoot(t))
-		fmt.Fprintf(&source, "cube %q {\n  nodes = 1\n  hostname = cube.name\n  board = \"rpi4\"\n  packages = [\"htop\"]\n  base \"image\" {\n    source = %q\n    sha256 = %q\n  }\n}\n", f.name, file, sum)
+	if *keepDir != "" {
+		dir = *keepDir
 	}
 	file := filepath.Join(dir, "bases.hcl")
-	if err := os.WriteFile(file, []byte(source.String()), 0o600); err != nil {
-		t.Fatal(err)
+	if _, err := os.Stat(file); err != nil {
+		var source strings.Builder
+		for _, f := range fieldImages() {
+			image, sum := f.make(t, dir, fieldRoot(t))
+			fmt.Fprintf(&source, "cube %q {\n  nodes = 1\n  hostname = cube.name\n  board = \"rpi4\"\n  packages = [\"htop\"]\n  base \"image\" {\n    source = %q\n    sha256 = %q\n  }\n}\n", f.name, image, sum)
+		}
+		if err := os.WriteFile(file, []byte(source.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	out := filepath.Join(dir, "out")
 	c, _ := testCLI(t)
 	if code := run(t.Context(), []string{"build", "-v", "-o", out, file}, c); code != exitDone {
 		t.Fatalf("build: exit code %d", code)
 	}
+	t.Run("boot", func(t *testing.T) { bootImages(t, file, out) })
+}
+
+func bootImages(t *testing.T, file, out string) {
 	upgrade := newerPackage(t, deb(t, file, "htop"))
 	e := newEmulator(t)
 	var nodes []*emulator.Node
