@@ -14,7 +14,7 @@ TOOLS := bmaptool:bmap-tools cpio:cpio dash:dash depmod:kmod dpkg-deb:dpkg \
 
 LINT := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 
-.PHONY: test tools vet lint cross unit long judge broad bases cluster cluster-faults bench bench-tools
+.PHONY: test tools vet lint cross unit long judge broad bases hardware cluster cluster-faults bench bench-tools
 
 # With CI=true the cards boot too, which takes the better part of an hour, and
 # dpkg itself installs what the builder does.
@@ -47,6 +47,7 @@ vet:
 	go vet -tags broad ./cmd/picube-build
 	go vet -tags bases ./cmd/picube-build
 	go vet -tags cluster ./cmd/picube-build
+	go vet -tags hardware ./cmd/picube-build
 
 lint:
 	$(LINT) run ./...
@@ -82,6 +83,13 @@ bases:
 	$(call install,debugfs:e2fsprogs mcopy:mtools mmdebstrap:mmdebstrap qemu-aarch64-static:qemu-user-static \
 		qemu-system-aarch64:qemu-system-arm sfdisk:fdisk zstd:zstd)
 	go test -tags bases -timeout 120m -v -run 'TestRaspberryPi2|TestImages|TestRaspios' $(if $(filter-out 0,$(shell id -u)),-exec 'sudo -E') ./cmd/picube-build
+
+# Radios, five clocks, and what hangs on a Pi 3's pins, whose controllers QEMU
+# 10 has (QEMU= is the folder of its programs, if they are not in the path): twenty
+# minutes.
+hardware:
+	$(call install,fdtoverlay:device-tree-compiler mcopy:mtools qemu-system-aarch64:qemu-system-arm)
+	go test -tags hardware -timeout 60m -v -run TestHardware ./cmd/picube-build $(if $(QEMU),-args -qemu '$(QEMU)')
 
 # Two cards become a Kubernetes cluster, which has to work: a quarter of an
 # hour on two quiet cores, and once as long to compile it. Not yet part of the

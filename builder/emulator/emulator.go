@@ -3,8 +3,9 @@
 // use. No privilege is needed, and nothing is left behind: machines die with
 // this process, and all files are in one folder that Close removes.
 //
-// Not supported: Wi-Fi, displays, GPIO, boards that QEMU does not know (Pi 5,
-// Zero 2 W), IPv6 beyond the nodes' own link-local addresses.
+// Not supported: Wi-Fi, what hangs on a board's pins (but see Card.Args), boards
+// that QEMU does not know (Pi 5, Zero 2 W), IPv6 beyond the nodes' own
+// link-local addresses.
 package emulator
 
 import (

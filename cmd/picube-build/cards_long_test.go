@@ -1,4 +1,4 @@
-//go:build long || cluster || broad || bases
+//go:build long || cluster || broad || bases || hardware
 
 package main
 
