@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -54,8 +55,12 @@ func TestWriteToCards(t *testing.T) {
 	if err := errors.Join(os.Mkdir(path("qemu"), 0o700), os.WriteFile(path("qemu/qemu-system-aarch64"), []byte(script), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	n := cards.start(t, emulatorOf(t, emulator.Config{QEMU: path("qemu")}), "rpi1", 1, nil)
+	// Its own card is as large as cards are: the root grows to that, too.
+	n := cards.start(t, emulatorOf(t, emulator.Config{QEMU: path("qemu")}), "rpi1", 1, func(c *emulator.Card) { c.Size = 256 << 30 })
 	up(t, n)
+	if got := ask(t, n, "df -BG --output=size / | tail -1 | tr -d ' '"); !strings.HasPrefix(got, "25") {
+		t.Errorf("the root has %s of a card of 256 GiB", got)
+	}
 	ask(t, n, "sudo modprobe -a xhci-pci usb-storage sd_mod && sudo mkdir -p /tools && sudo mount -o ro /dev/disk/by-id/virtio-tools /tools && "+
 		"for i in $(seq 60); do ls /dev/disk/by-id/usb-*reader* /dev/disk/by-id/usb-*small* && break; sleep 1; done")
 	device := func(name string) string { return ask(t, n, "readlink -f /dev/disk/by-id/"+name) }
@@ -76,7 +81,7 @@ func TestWriteToCards(t *testing.T) {
 	if got := ask(t, n, write+reader); !strings.Contains(got, "written and read back") || !strings.Contains(got, "QEMU") {
 		t.Errorf("it says %q", got)
 	}
-	t.Log(ask(t, n, "lsblk -b -o NAME,SIZE,TRAN,MODEL,MOUNTPOINTS; cmp -n "+fmt.Sprint(imageSize)+" /tools/card.img "+reader))
+	t.Log(ask(t, n, "lsblk -b -o NAME,SIZE,TRAN,MODEL,MOUNTPOINTS; sudo cmp -n "+fmt.Sprint(imageSize)+" /tools/card.img "+reader))
 	written, err := os.ReadFile(path("card"))
 	if err != nil || !bytes.Equal(written[:imageSize], image) {
 		t.Errorf("the card holds something else; error: %v", err)
@@ -91,6 +96,18 @@ func TestWriteToCards(t *testing.T) {
 	pullOut(t, path("qmp"), "reader")
 	if got := <-pulled; !strings.Contains(got, "the device is gone: was it pulled out?") {
 		t.Errorf("pulled out: %s", got)
+	}
+	ask(t, n, "sudo umount /tools")
+	off, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	if err := n.Shutdown(off); err != nil {
+		t.Error(err)
+	}
+	if err := n.CopyPartition(2, path("root")); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("e2fsck", "-fn", path("root")).CombinedOutput(); err != nil {
+		t.Errorf("e2fsck: %v\n%s", err, out)
 	}
 }
 
