@@ -434,7 +434,7 @@ func seen(t *testing.T, log string) (sights []sight, longest int, faults []strin
 			}
 		}
 	}
-	picture, err := os.Create(filepath.Join(os.TempDir(), "picube-display.png"))
+	picture, err := os.Create(filepath.Join(t.ArtifactDir(), "display.png"))
 	if err != nil {
 		t.Fatal(err)
 	}
