@@ -211,7 +211,7 @@ func (c Compiler) get(ctx context.Context, m Module, work string, env []string) 
 const linking = 50
 
 // compile compiles m's programs into out, one after the other: linking one of
-// Kubernetes' takes most of a gigabyte.
+// Kubernetes' takes up to two gigabytes of memory.
 func (c Compiler) compile(ctx context.Context, m Module, work, out string, env []string) error {
 	flags := []string{"-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= " + m.LDFlags}
 	list := append(append([]string{"list", "-deps", "-f={{.Stale}}"}, flags...), slices.Sorted(maps.Values(m.Programs))...)

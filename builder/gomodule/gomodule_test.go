@@ -36,7 +36,7 @@ func module(programs ...string) Module {
 }
 
 func TestBuild(t *testing.T) {
-	c := Compiler{Env: proxytest.New(t, whole()...).Env(t), Cache: t.TempDir()}
+	c := Compiler{Env: proxytest.New(t, whole()...).Env(t, os.Environ()), Cache: t.TempDir()}
 	type phase struct{ total, done int64 }
 	phases := map[string]*phase{}
 	c.Phase = func(name string, total int64) (func(int64), func()) {
@@ -95,7 +95,7 @@ func read(t *testing.T, file string) string {
 
 // The flags reach the program, and so do the published parts.
 func TestFlags(t *testing.T) {
-	c := Compiler{Env: proxytest.New(t, whole()...).Env(t), Cache: t.TempDir()}
+	c := Compiler{Env: proxytest.New(t, whole()...).Env(t, os.Environ()), Cache: t.TempDir()}
 	r, err := c.Build(t.Context(), module("one"), "amd64")
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestFlags(t *testing.T) {
 }
 
 func TestMissingProgram(t *testing.T) {
-	c := Compiler{Env: proxytest.New(t, whole()...).Env(t), Cache: t.TempDir()}
+	c := Compiler{Env: proxytest.New(t, whole()...).Env(t, os.Environ()), Cache: t.TempDir()}
 	_, err := c.Build(t.Context(), module("one", "three"), "arm64")
 	if err == nil || !strings.Contains(err.Error(), "cmd/three") {
 		t.Errorf("error %v", err)
@@ -119,8 +119,10 @@ func TestMissingProgram(t *testing.T) {
 // A proxy that breaks off half-way costs nothing but what was under way.
 func TestResume(t *testing.T) {
 	proxy := proxytest.New(t, whole()...)
-	c := Compiler{Env: proxy.Env(t), Cache: t.TempDir()}
-	proxy.Fail(func(path string) bool { return strings.HasPrefix(path, "/example.org/part/") && filepath.Ext(path) == ".zip" })
+	c := Compiler{Env: proxy.Env(t, os.Environ()), Cache: t.TempDir()}
+	proxy.Fail(func(path string) bool {
+		return strings.HasPrefix(path, "/example.org/part/") && filepath.Ext(path) == ".zip"
+	})
 	_, err := c.Build(t.Context(), module("one"), "arm64")
 	if err == nil || !strings.HasPrefix(err.Error(), "module example.org/whole v1.4.0: cannot get what it needs: ") ||
 		!strings.Contains(err.Error(), "example.org/part@v0.4.0") {
@@ -146,7 +148,7 @@ func TestResume(t *testing.T) {
 
 func TestVersions(t *testing.T) {
 	proxy := proxytest.New(t, append(whole(), proxytest.Module{Path: "example.org/whole", Version: "v1.3.9"})...)
-	c := Compiler{Env: proxy.Env(t), Cache: t.TempDir()}
+	c := Compiler{Env: proxy.Env(t, os.Environ()), Cache: t.TempDir()}
 	if got, err := c.Versions(t.Context(), "example.org/whole"); err != nil || fmt.Sprint(got) != "[v1.3.9 v1.4.0]" {
 		t.Errorf("versions %v, %v", got, err)
 	}

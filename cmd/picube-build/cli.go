@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 )
 
@@ -64,6 +65,16 @@ func run(ctx context.Context, args []string, c *cli) int {
 	if err == nil {
 		return exitDone
 	}
+	return c.failed(ctx, err)
+}
+
+// failed says what went wrong and returns the exit code.
+func (c *cli) failed(ctx context.Context, err error) int {
+	// Some mistakes in a blueprint show only when sources are asked.
+	var diags hcl.Diagnostics
+	if errors.As(err, &diags) {
+		err = c.mistakes(diags)
+	}
 	if !errors.Is(err, errReported) {
 		c.printError(err)
 	}
@@ -75,6 +86,26 @@ func run(ctx context.Context, args []string, c *cli) int {
 		return exitInterrupted
 	}
 	return exitFailed
+}
+
+// mistakes shows diagnostics with the lines that they are about.
+func (c *cli) mistakes(diags hcl.Diagnostics) error {
+	if c.json {
+		return errors.Join(usageError{errReported}, c.printJSON(checkResult(diags)))
+	}
+	files := map[string]*hcl.File{}
+	for _, d := range diags {
+		if d.Subject == nil {
+			continue
+		}
+		src, err := readBounded(d.Subject.Filename)
+		if err != nil {
+			return err
+		}
+		files[d.Subject.Filename] = &hcl.File{Bytes: src}
+	}
+	c.printDiagnostics(files, diags)
+	return usageError{errReported}
 }
 
 func (c *cli) printError(err error) {

@@ -12,7 +12,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
 	"path"
 	"slices"
@@ -118,11 +117,11 @@ func (p *Proxy) Asked(path string) int {
 	return p.asked[path]
 }
 
-// Env is the environment of a go command that knows nothing but the proxy,
-// with an empty module cache of its own.
-func (p *Proxy) Env(t testing.TB) []string {
+// Env turns the host's environment into that of a go command that knows nothing
+// but the proxy, with an empty module cache of its own.
+func (p *Proxy) Env(t testing.TB, host []string) []string {
 	t.Helper()
-	env := append(os.Environ(), "GOPROXY="+p.URL, "GOSUMDB=off", "GOTOOLCHAIN=local", "GOMODCACHE="+t.TempDir(), "GONOPROXY=", "GOPRIVATE=")
+	env := append(slices.Clone(host), "GOPROXY="+p.URL, "GOSUMDB=off", "GOTOOLCHAIN=local", "GOMODCACHE="+t.TempDir(), "GONOPROXY=", "GOPRIVATE=")
 	t.Cleanup(func() { // it is read-only
 		cmd := exec.Command("go", "clean", "-modcache")
 		cmd.Env = env

@@ -48,7 +48,7 @@ func testModules(t *testing.T, proxy *proxytest.Proxy) Modules {
 	store := oci.NewStore(t.TempDir())
 	t.Cleanup(func() { store.Close() })
 	return Modules{
-		Compiler: gomodule.Compiler{Env: proxy.Env(t), Cache: t.TempDir()}, Store: store,
+		Compiler: gomodule.Compiler{Env: proxy.Env(t, os.Environ()), Cache: t.TempDir()}, Store: store,
 		Pause: func(context.Context, string) (string, error) { return pause, nil },
 	}
 }
