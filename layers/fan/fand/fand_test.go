@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -225,12 +226,15 @@ func TestHottest(t *testing.T) {
 }
 
 func TestFull(t *testing.T) {
-	a, b := &rig{refuse: errors.New("busy")}, &rig{}
+	a, b, kept := &rig{refuse: errors.New("gone")}, &rig{}, &rig{refuse: syscall.EBUSY}
 	open := func(r *rig) func() (Output, Tachometer, error) {
 		return func() (Output, Tachometer, error) { return r, nil, nil }
 	}
 	if err := Full([]func() (Output, Tachometer, error){open(a), open(b)}); err == nil || b.duty != 1 {
 		t.Errorf("error %v, second fan at %v", err, b.duty)
+	}
+	if err := Full([]func() (Output, Tachometer, error){open(kept)}); err != nil {
+		t.Errorf("a line that is kept: %v", err)
 	}
 }
 
