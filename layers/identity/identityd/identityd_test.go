@@ -112,7 +112,7 @@ func TestEdited(t *testing.T) {
 			"etc/wpa_supplicant/wpa_supplicant-wlan0.conf": "# Written at each start from picube/node.yaml on the boot partition.\nctrl_interface=DIR=/run/wpa_supplicant\ncountry=DE\nsae_pwe=2\n\nnetwork={\n\tssid=574c414e\n\tscan_ssid=1\n\tkey_mgmt=WPA-PSK WPA-PSK-SHA256\n\tproto=RSN\n\tieee80211w=1\n\tpsk=KEY\n}\n\nnetwork={\n\tssid=6f70656e\n\tkey_mgmt=NONE\n}\n",
 		}},
 		{"no YAML", "hostname: [", nil, "node.yaml: yaml: line 1: did not find expected node content", nil},
-		{"unknown keys", "hostnme: x\nnetwork:\n  adress: y\n", nil, "node.yaml: line 1: field hostnme not found\nnode.yaml: line 3: field adress not found", nil},
+		{"unknown keys", "hostnme: x\nnetwork:\n  addr: y\n", nil, "node.yaml: line 1: field hostnme not found\nnode.yaml: line 3: field addr not found", nil},
 		{"empty", "", nil, "node.yaml: EOF", nil},
 		{"everything wrong", "", func(n *nodeconf.Node) {
 			n.Hostname, n.MachineID, n.Network = "Kitchen!", "1", nodeconf.Network{Interface: "eth 0", Address: "10.42.1.3", DNS: []string{"router"}}
