@@ -241,6 +241,12 @@ func TestImages(t *testing.T) {
 	if code := run(t.Context(), []string{"build", "-v", "-o", out, file}, c); code != exitDone {
 		t.Fatalf("build: exit code %d", code)
 	}
+	for _, f := range fieldImages() {
+		c, said := testCLI(t)
+		if code := run(t.Context(), []string{"verify", filepath.Join(out, f.name, f.name+".img")}, c); code != exitDone {
+			t.Errorf("verify %s: exit code %d: %s", f.name, code, said)
+		}
+	}
 	t.Run("boot", func(t *testing.T) { bootImages(t, file, out) })
 }
 
