@@ -197,6 +197,13 @@ func (s *Store) Put(image string, img v1.Image) (containerd.Image, error) {
 	return out, nil
 }
 
+// Has reports whether the store has all of the image whose manifest has a
+// digest, in hex.
+func (s *Store) Has(manifest string) bool {
+	_, err := s.stored("", manifest)
+	return err == nil
+}
+
 // stored returns the image whose manifest has a digest, in hex, if the store
 // has all of it.
 func (s *Store) stored(image, manifest string) (containerd.Image, error) {

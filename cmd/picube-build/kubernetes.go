@@ -38,7 +38,7 @@ func (c *cli) kubernetes(bp *blueprint.Blueprint, cache string, programs program
 				return pauseProgram(ctx, programs, cache, arch)
 			},
 		},
-		Download: func(mirror string) upstream.Download { return c.release(mirror, cache, store) },
+		Download: func(mirror string) upstream.Download { return c.release(mirror, cache, store, reporter) },
 		Say:      reporter.Info,
 	}
 	return &kubernetes.Layer{
@@ -57,13 +57,14 @@ func (c *cli) kubernetes(bp *blueprint.Blueprint, cache string, programs program
 }
 
 // release is the way to upstream's files and images, or a mirror's.
-func (c *cli) release(mirror, cache string, store *oci.Store) upstream.Download {
+func (c *cli) release(mirror, cache string, store *oci.Store, reporter builder.Reporter) upstream.Download {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = releaseTimeout
 	client := &http.Client{Transport: transport}
 	d := upstream.Download{
 		URL: upstream.ReleaseURL, Registry: upstream.Registry, Client: client, Store: store,
-		Cache: source.New(source.Config{Dir: filepath.Join(cache, "downloads"), Offline: c.offline, Client: client, Now: time.Now}),
+		Files: source.Config{Dir: filepath.Join(cache, "downloads"), Offline: c.offline, Client: client, Now: time.Now},
+		Phase: reporter.Phase,
 	}
 	if mirror != "" {
 		d = d.Mirror(mirror)

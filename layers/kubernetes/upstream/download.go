@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -28,12 +29,15 @@ const ReleaseURL = "https://dl.k8s.io"
 // Download gets the upstream release, or what a mirror has of it under the
 // same paths.
 type Download struct {
-	URL      string // ReleaseURL or a mirror's
-	Registry string // what has the images: Registry or a mirror's host, after "http://" if it has no TLS
-	Cache    *source.Cache
+	URL      string        // ReleaseURL or a mirror's
+	Registry string        // what has the images: Registry or a mirror's host, after "http://" if it has no TLS
+	Files    source.Config // where files go, and how
 	Client   *http.Client
 	Store    *oci.Store
 	Options  []remote.Option
+	// Phase begins something that takes time, of total bytes or steps; nil:
+	// nobody wants to know.
+	Phase func(name string, total int64) (advance func(n int64), end func())
 }
 
 // Mirror returns d with everything taken from a mirror: files below its URL,
@@ -92,7 +96,7 @@ func goArch(arch string) string {
 
 // describe asks for a file's digest and size.
 func (d Download) describe(ctx context.Context, name, version, at string) (lock.Input, error) {
-	text, err := d.Cache.Get(ctx, 1<<10, d.URL+"/"+at+".sha256")
+	text, err := source.New(d.Files).Get(ctx, 1<<10, d.URL+"/"+at+".sha256")
 	if err != nil {
 		return lock.Input{}, fmt.Errorf("%s: %w", at, err)
 	}
@@ -143,11 +147,35 @@ func (d Download) at(name string) string { return d.Registry + strings.TrimPrefi
 
 // fetch brings files into the cache.
 func (d Download) fetch(ctx context.Context, inputs ...lock.Input) ([]string, error) {
+	cache := source.New(d.Files)
 	objects := make([]source.Object, len(inputs))
+	var missing int64
 	for i, in := range inputs {
+		if !cache.Has(in.SHA256, in.Size) {
+			missing += in.Size
+		}
 		objects[i] = source.Object{Name: path.Base(in.Path) + " " + in.Version, URLs: []string{d.URL + "/" + in.Path}, SHA256: in.SHA256, Size: in.Size}
 	}
-	return d.Cache.Fetch(ctx, objects...)
+	if missing == 0 {
+		return cache.Fetch(ctx, objects...)
+	}
+	advance, end := d.phase("get Kubernetes", missing)
+	defer end()
+	have, files := map[string]int64{}, d.Files
+	files.Report = func(p source.Progress) {
+		if !p.Cached {
+			advance(p.Have - have[p.Object.SHA256])
+			have[p.Object.SHA256] = p.Have
+		}
+	}
+	return source.New(files).Fetch(ctx, objects...)
+}
+
+func (d Download) phase(name string, total int64) (func(int64), func()) {
+	if d.Phase == nil {
+		return func(int64) {}, func() {}
+	}
+	return d.Phase(name, total)
 }
 
 // release reads from the source what belongs to a version.
@@ -194,7 +222,7 @@ func (d Download) nearest(ctx context.Context, version string) []string {
 	var all []string
 	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
 	for _, name := range []string{"stable-" + strings.Join(parts[:2], ".") + ".txt", "stable.txt"} {
-		if text, err := d.Cache.Get(ctx, 1<<10, d.URL+"/release/"+name); err == nil {
+		if text, err := source.New(d.Files).Get(ctx, 1<<10, d.URL+"/release/"+name); err == nil {
 			all = append(all, strings.TrimSpace(string(text)))
 		}
 	}
@@ -219,14 +247,23 @@ func (d Download) Get(ctx context.Context, locked []lock.Input, arch string) (*S
 	for i, name := range nodePrograms() {
 		set.Programs[name] = files[i]
 	}
-	if set.ControlPlane, err = d.pull(ctx, r, locked, arch, controlPlaneImages()); err != nil {
+	n := len(controlPlaneImages())
+	images, err := d.pull(ctx, r, locked, arch, append(controlPlaneImages(), nodeImages()...))
+	if err != nil {
 		return nil, err
 	}
-	set.Node, err = d.pull(ctx, r, locked, arch, nodeImages())
-	return set, err
+	set.ControlPlane, set.Node = images[:n:n], images[n:]
+	return set, nil
 }
 
 func (d Download) pull(ctx context.Context, r Release, locked []lock.Input, arch string, names []string) ([]containerd.Image, error) {
+	advance, end := func(int64) {}, func() {}
+	if slices.ContainsFunc(names, func(name string) bool {
+		return !d.Store.Has(find(locked, inputPrefix+arch+"/"+r.image(name)).SHA256)
+	}) {
+		advance, end = d.phase("get images", int64(len(names)))
+	}
+	defer end()
 	var images []containerd.Image
 	for _, name := range names {
 		full := r.image(name)
@@ -236,6 +273,7 @@ func (d Download) pull(ctx context.Context, r Release, locked []lock.Input, arch
 		if err != nil {
 			return nil, err
 		}
+		advance(1)
 		img.Pinned = name == "pause"
 		images = append(images, img)
 	}

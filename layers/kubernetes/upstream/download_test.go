@@ -175,10 +175,10 @@ func (u *upstreamServer) download(t *testing.T) Download {
 	t.Cleanup(func() { store.Close() })
 	return Download{
 		URL: u.URL, Registry: address.Host, Client: u.Client(), Store: store,
-		Cache: source.New(source.Config{
+		Files: source.Config{
 			Dir: filepath.Join(dir, "downloads"), Client: u.Client(), Now: time.Now, Parallel: 1,
 			Pause: func(context.Context, time.Duration) error { return nil },
-		}),
+		},
 	}
 }
 
@@ -197,9 +197,25 @@ func TestRelease(t *testing.T) {
 	if want := 1 + len(nodePrograms()) + len(controlPlaneImages()) + len(nodeImages()); len(locked) != want {
 		t.Errorf("%d inputs, want %d", len(locked), want)
 	}
+	phases := map[string][2]int64{} // total and done
+	d.Phase = func(name string, total int64) (func(int64), func()) {
+		phases[name] = [2]int64{total}
+		return func(n int64) { phases[name] = [2]int64{total, phases[name][1] + n} }, func() {}
+	}
 	set, err := sources.Get(t.Context(), w, locked, "arm64")
 	if err != nil {
 		t.Fatal(err)
+	}
+	var size int64
+	for _, name := range nodePrograms() {
+		size += int64(len(u.files["/release/v1.34.4/bin/linux/arm64/"+name]))
+	}
+	if want := map[string][2]int64{"get Kubernetes": {size, size}, "get images": {6, 6}}; !maps.Equal(phases, want) {
+		t.Errorf("progress %v, want %v", phases, want)
+	}
+	clear(phases)
+	if _, err := sources.Get(t.Context(), w, locked, "arm64"); err != nil || len(phases) > 0 {
+		t.Errorf("what is there was got again: %v, %v", err, phases)
 	}
 	for _, name := range nodePrograms() {
 		got, err := os.ReadFile(set.Programs[name])
@@ -305,7 +321,7 @@ func TestMirror(t *testing.T) {
 	}}}
 	d := u.download(t)
 	d.URL, d.Registry, d.Client, d.Options = ReleaseURL, Registry, client, []remote.Option{remote.WithTransport(client.Transport)}
-	d.Cache = source.New(source.Config{Dir: t.TempDir(), Client: client, Now: time.Now, Pause: func(context.Context, time.Duration) error { return nil }})
+	d.Files.Client = client
 	for file, data := range maps.Clone(u.files) {
 		delete(u.files, file)
 		u.files["/kube"+file] = data
@@ -366,9 +382,9 @@ func TestFallback(t *testing.T) {
 	sources := Sources{
 		Modules: Modules{Compiler: gomodule.Compiler{Env: []string{"PATH=/nowhere"}}},
 		Download: func(string) Download {
-			return Download{URL: gone.URL, Client: http.DefaultClient, Cache: source.New(source.Config{
+			return Download{URL: gone.URL, Client: http.DefaultClient, Files: source.Config{
 				Dir: t.TempDir(), Now: time.Now, Pause: func(context.Context, time.Duration) error { return nil },
-			})}
+			}}
 		},
 		Say: func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) },
 	}
