@@ -230,7 +230,7 @@ func TestImages(t *testing.T) {
 		var source strings.Builder
 		for _, f := range fieldImages() {
 			image, sum := f.make(t, dir, fieldRoot(t))
-			fmt.Fprintf(&source, "cube %q {\n  nodes = 1\n  hostname = cube.name\n  board = \"rpi4\"\n  packages = [\"htop\"]\n  base \"image\" {\n    source = %q\n    sha256 = %q\n  }\n}\n", f.name, image, sum)
+			fmt.Fprintf(&source, "cube %q {\n  nodes = 1\n  hostname = cube.name\n  board = \"rpi4\"\n  packages = [\"htop\", \"iputils-ping\"]\n  base \"image\" {\n    source = %q\n    sha256 = %q\n  }\n}\n", f.name, image, sum)
 		}
 		if err := os.WriteFile(file, []byte(source.String()), 0o600); err != nil {
 			t.Fatal(err)
