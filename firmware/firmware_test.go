@@ -70,16 +70,7 @@ func TestBootPartition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content := map[string]string{}
-	for p, n := range got.All() {
-		if n.IsRegular() {
-			data, err := got.ReadFile(p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			content[p] = string(data)
-		}
-	}
+	content := contents(t, got)
 	want := map[string]string{
 		"/bootcode.bin":             "content of /usr/lib/raspi-firmware/bootcode.bin",
 		"/start.elf":                "content of /usr/lib/raspi-firmware/start.elf",
@@ -186,4 +177,20 @@ func TestKernelOrder(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// contents are the files of a tree, by path.
+func contents(t *testing.T, files *tree.Tree) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for p, n := range files.All() {
+		if n.IsRegular() {
+			data, err := files.ReadFile(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[p] = string(data)
+		}
+	}
+	return all
 }

@@ -43,16 +43,7 @@ func TestRaspiosBootPartition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content := map[string]string{}
-	for p, n := range got.All() {
-		if n.IsRegular() {
-			data, err := got.ReadFile(p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			content[p] = string(data)
-		}
-	}
+	content := contents(t, got)
 	from := func(p string) string { return "content of /usr/lib/" + p }
 	want := map[string]string{
 		"/start4.elf":               "content of /usr/lib/raspi-firmware/start4.elf",

@@ -86,13 +86,17 @@ func boards(machine string) (board, bool) {
 	return board{}, false
 }
 
+// real reports whether the machine is a board that there is, with the network
+// card that QEMU gives it.
+func (b board) real() bool { return b.filter != "" }
+
 // mac gives the MAC address of the board with an address on the cubes' wire.
 // QEMU's USB network card tells its guest an address that begins with 40,
 // whatever it is given (hw/usb/dev-network.c). That one is not locally
 // administered, so Linux calls the interface eth0, as on the board itself.
 func (b board) mac(a netip.Addr) net.HardwareAddr {
 	mac := macOf(a)
-	if b.filter != "" {
+	if b.real() {
 		mac[0] = 0x40
 	}
 	return mac

@@ -180,7 +180,7 @@ func kernelArgs(line string, b board) string {
 		}
 	}
 	args = append(args, "console="+b.console+",115200")
-	if b.filter != "" {
+	if b.real() {
 		args = append(args, usbNetwork)
 	}
 	args = append(args, unguarded()...)
