@@ -16,9 +16,9 @@ LINT := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 
 .PHONY: test tools vet lint cross unit long judge broad bases hardware cluster cluster-faults bench bench-tools
 
-# With CI=true the cards boot too, which takes the better part of an hour, and
-# dpkg itself installs what the builder does.
-test: tools vet lint cross unit $(if $(filter true,$(CI)),long judge)
+# With CI=true the cards boot too, dpkg itself installs what the builder does, and
+# two cards become a cluster, for which Kubernetes is compiled: an hour in all.
+test: tools vet lint cross unit $(if $(filter true,$(CI)),long judge cluster)
 
 define install
 	@missing=(); for tool in $(1); do \
@@ -92,8 +92,7 @@ hardware:
 	go test -tags hardware -timeout 60m -v -run TestHardware ./cmd/picube-build $(if $(QEMU),-args -qemu '$(QEMU)')
 
 # Two cards become a Kubernetes cluster, which has to work: a quarter of an
-# hour on two quiet cores, and once as long to compile it. Not yet part of the
-# tests that everybody runs.
+# hour on two quiet cores, and once as long to compile it.
 cluster:
 	go test -tags cluster -timeout 80m -v -run 'TestCluster$$' ./cmd/picube-build
 

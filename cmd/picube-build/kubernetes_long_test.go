@@ -6,9 +6,13 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/pem"
 	"flag"
 	"fmt"
 	"io"
@@ -196,25 +200,102 @@ func (c cluster) asLaptop(t *testing.T, server, path string) (string, error) {
 		}
 		return b
 	}
-	pair, err := tls.X509KeyPair(plain(config.Users[0].User.Certificate), plain(config.Users[0].User.Key))
+	status, body, err := c.ask(t, plain(config.Users[0].User.Certificate), plain(config.Users[0].User.Key), plain(config.Clusters[0].Cluster.CA), http.MethodGet, "https://"+server+":6443"+path, "")
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("status %d", status)
+	}
+	return body, err
+}
+
+// ask is a request to the API by whoever has a certificate.
+func (c cluster) ask(t *testing.T, certificate, key, authority []byte, method, url, body string) (int, string, error) {
+	t.Helper()
+	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(plain(config.Clusters[0].Cluster.CA))
+	pool.AppendCertsFromPEM(authority)
 	client := http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return c.first.Dial(ctx, 6443)
 		},
 	}}
-	resp, err := client.Get("https://" + server + ":6443" + path)
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
-		return "", err
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return string(body), err
+	answer, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(answer), err
+}
+
+// stolen asks with what lies on the image of a worker's card, of which nobody
+// but its node may make anything.
+func (c cluster) stolen(t *testing.T, worker, other string) {
+	file := func(path string) []byte {
+		var out bytes.Buffer
+		h := host()
+		h.stdout, h.stderr = &out, os.Stderr
+		image := filepath.Join(c.dir, worker+".img")
+		if code := run(t.Context(), []string{"inspect", image, "/boot/firmware/picube/identity/etc/kubernetes" + path}, h); code != exitDone {
+			t.Fatalf("inspect %s: exit code %d", path, code)
+		}
+		return out.Bytes()
+	}
+	certificate, key, authority := file("/picube/node.crt"), file("/picube/node.key"), file("/pki/ca.crt")
+	request := certificateRequest(t, "system:node:"+other)
+	const api = "https://rpi1:6443"
+	for _, q := range []struct {
+		does, method, path, body string
+		want                     int
+	}{
+		{"sees itself", http.MethodGet, "/api/v1/nodes/" + worker, "", http.StatusOK},
+		{"reads all secrets", http.MethodGet, "/api/v1/secrets", "", http.StatusForbidden},
+		{"reads the cluster's settings", http.MethodGet, "/api/v1/namespaces/kube-system/configmaps/kubeadm-config", "", http.StatusForbidden},
+		{"changes another node", http.MethodPatch, "/api/v1/nodes/" + other, `{"metadata":{"labels":{"stolen":"yes"}}}`, http.StatusForbidden},
+		{"reports another node's state", http.MethodPatch, "/api/v1/nodes/" + other + "/status", `{"status":{"phase":"Terminated"}}`, http.StatusForbidden},
+		{"deletes another node", http.MethodDelete, "/api/v1/nodes/" + other, "", http.StatusForbidden},
+		{"makes itself a control plane", http.MethodPatch, "/api/v1/nodes/" + worker, `{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}}}`, http.StatusForbidden},
+		{"starts a pod elsewhere", http.MethodPost, "/api/v1/namespaces/default/pods", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"stolen","annotations":{"kubernetes.io/config.mirror":"x"}},"spec":{"nodeName":"` + other + `","containers":[{"name":"a","image":"a"}]}}`, http.StatusForbidden},
+		{"takes all rights", http.MethodPost, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"stolen"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"cluster-admin"},"subjects":[{"kind":"Group","apiGroup":"rbac.authorization.k8s.io","name":"system:nodes"}]}`, http.StatusForbidden},
+		{"asks for another node's certificate", http.MethodPost, "/apis/certificates.k8s.io/v1/certificatesigningrequests", `{"apiVersion":"certificates.k8s.io/v1","kind":"CertificateSigningRequest","metadata":{"name":"stolen"},"spec":{"request":"` + request + `","signerName":"kubernetes.io/kube-apiserver-client-kubelet","usages":["digital signature","client auth"]}}`, http.StatusCreated},
+		{"grants its own wish", http.MethodPut, "/apis/certificates.k8s.io/v1/certificatesigningrequests/stolen/approval", `{"apiVersion":"certificates.k8s.io/v1","kind":"CertificateSigningRequest","metadata":{"name":"stolen"},"status":{"conditions":[{"type":"Approved","status":"True"}]}}`, http.StatusForbidden},
+	} {
+		status, answer, err := c.ask(t, certificate, key, authority, q.method, api+q.path, q.body)
+		if err != nil || status != q.want {
+			t.Errorf("a stolen card %s: %d, %v; want %d: %s", q.does, status, err, q.want, answer)
+		}
+	}
+	// Whoever may sign has had the time since; nobody does.
+	c.eventually(t, "get csr stolen -o jsonpath='{.metadata.name} {.status}'", "stolen {}")
+}
+
+// certificateRequest is a request for a node's certificate (PKCS #10), as the
+// API takes it.
+func certificateRequest(t *testing.T, name string) string {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: name, Organization: []string{"system:nodes"}},
+	}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
 }
 
 // startCluster switches all nodes on at once and waits until each is ready.
@@ -282,6 +363,7 @@ func TestCluster(t *testing.T) {
 		c.eventually(t, "create job fetch --image="+image+" -- /web get http://web/job", "created")
 		c.eventually(t, "get job fetch -o jsonpath={.status.succeeded}", "1")
 	})
+	t.Run("stolen worker card", func(t *testing.T) { c.stolen(t, "rpi2", "rpi1") })
 	t.Run("checks", func(t *testing.T) {
 		c.eventually(t, "get --raw '/readyz?verbose'", "readyz check passed")
 		t.Log(ask(t, c.first, "sudo kubeadm certs check-expiration 2>/dev/null"))
