@@ -20,8 +20,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/picube/picube-build/builder/debian/archive"
 	"github.com/picube/picube-build/builder/emulator"
 )
@@ -218,29 +216,44 @@ func appendTo(t *testing.T, name, text string) {
 
 var keepDir = flag.String("keep", "", "folder where other people's images and their cards are made, or are since an earlier run")
 
-// TestImages makes cards of other people's images. They come up as nodes with
-// everything running, and keep what their makers wrote; their apt upgrades.
-func TestImages(t *testing.T) {
+// buildImages makes cards of other people's images, one cube of one node each;
+// kubernetes stands in the first cube's block. It returns blueprint and output.
+func buildImages(t *testing.T, kubernetes string) (file, out string) {
+	t.Helper()
 	dir := t.TempDir()
 	if *keepDir != "" {
-		dir = *keepDir
+		dir = filepath.Join(*keepDir, t.Name())
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	file := filepath.Join(dir, "bases.hcl")
+	file = filepath.Join(dir, "bases.hcl")
 	if _, err := os.Stat(file); err != nil {
 		var source strings.Builder
-		for _, f := range fieldImages() {
+		for i, f := range fieldImages() {
 			image, sum := f.make(t, dir, fieldRoot(t))
-			fmt.Fprintf(&source, "cube %q {\n  nodes = 1\n  hostname = cube.name\n  board = \"rpi4\"\n  packages = [\"htop\", \"iputils-ping\"]\n  base \"image\" {\n    source = %q\n    sha256 = %q\n  }\n}\n", f.name, image, sum)
+			own := ""
+			if i == 0 {
+				own = kubernetes
+			}
+			fmt.Fprintf(&source, "cube %q {\n  nodes = 1\n  hostname = cube.name\n  board = \"rpi4\"\n  packages = [\"htop\", \"iputils-ping\"]\n  base \"image\" {\n    source = %q\n    sha256 = %q\n  }\n%s}\n", f.name, image, sum, own)
 		}
 		if err := os.WriteFile(file, []byte(source.String()), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	out := filepath.Join(dir, "out")
+	out = filepath.Join(dir, "out")
 	c, _ := testCLI(t)
 	if code := run(t.Context(), []string{"build", "-v", "-o", out, file}, c); code != exitDone {
 		t.Fatalf("build: exit code %d", code)
 	}
+	return file, out
+}
+
+// TestImages makes cards of other people's images. They come up as nodes with
+// everything running, and keep what their makers wrote; their apt upgrades.
+func TestImages(t *testing.T) {
+	file, out := buildImages(t, "")
 	for _, f := range fieldImages() {
 		c, said := testCLI(t)
 		if code := run(t.Context(), []string{"verify", filepath.Join(out, f.name, f.name+".img")}, c); code != exitDone {
@@ -250,26 +263,41 @@ func TestImages(t *testing.T) {
 	t.Run("boot", func(t *testing.T) { bootImages(t, file, out) })
 }
 
-func bootImages(t *testing.T, file, out string) {
-	upgrade := newerPackage(t, deb(t, file, "htop"))
+// startImages switches the cards on, all at once, on one wire.
+func startImages(t *testing.T, file, out string, change func(*emulator.Card)) (nodes []*emulator.Node, cards []built) {
+	t.Helper()
 	e := newEmulator(t)
-	var nodes []*emulator.Node
-	var all []built
 	for i, f := range fieldImages() {
-		cards := built{blueprint: file, out: out, dir: filepath.Join(out, f.name)}
-		pem, err := os.ReadFile(filepath.Join(cards.dir, "id_ed25519"))
-		if err == nil {
-			cards.key, err = ssh.ParsePrivateKey(pem)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, cards)
-		nodes = append(nodes, cards.start(t, e, f.name, 1, func(c *emulator.Card) {
+		b := openCards(t, filepath.Join(out, f.name))
+		b.blueprint, b.out = file, out
+		cards = append(cards, b)
+		nodes = append(nodes, b.start(t, e, f.name, 1, func(c *emulator.Card) {
 			c.Board, c.Segment, c.CPUs = "rpi4", "bases", 1
 			c.Address = netip.AddrFrom4([4]byte{10, 42, byte(i + 1), 1})
+			change(c)
 		}))
 	}
+	return nodes, cards
+}
+
+// TestImagesCluster makes other people's systems one Kubernetes cluster.
+func TestImagesCluster(t *testing.T) {
+	file, out := buildImages(t, "  kubernetes {\n    version = \"1.34.4\"\n  }\n")
+	nodes, cards := startImages(t, file, out, func(c *emulator.Card) { c.Size, c.CPUs = 8<<30, 2 })
+	c := cluster{cards[0], nodes[0]}
+	for _, n := range nodes {
+		ready(t, n)
+		c.eventually(t, "get node "+n.Name()+" --no-headers", " Ready ")
+	}
+	c.eventually(t, "get nodes -o wide", "Vendor OS 4")
+	for _, n := range nodes {
+		running(t, n)
+	}
+}
+
+func bootImages(t *testing.T, file, out string) {
+	upgrade := newerPackage(t, deb(t, file, "htop"))
+	nodes, all := startImages(t, file, out, func(*emulator.Card) {})
 	reach(t, nodes...)
 	for i, f := range fieldImages() {
 		n := nodes[i]

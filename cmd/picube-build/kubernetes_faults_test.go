@@ -20,17 +20,6 @@ import (
 // long1970 is when a board without a clock believes to be.
 func long1970() time.Time { return time.Unix(0, 0) }
 
-func ready(t *testing.T, n *emulator.Node) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
-	if err := n.WaitStage(ctx, emulator.Ready); err != nil {
-		t.Fatal(err)
-	}
-	_, stages := n.Stage()
-	t.Logf("%s: %v", n.Name(), stages)
-}
-
 // says waits for words on a node's console.
 func says(t *testing.T, n *emulator.Node, pattern string) {
 	t.Helper()

@@ -34,16 +34,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	"golang.org/x/crypto/ssh"
 	"gopkg.in/yaml.v3"
 
 	"github.com/picube/picube-build/builder/emulator"
 )
 
 var clusterNodes = flag.Int("cluster-nodes", 2, "how many cards TestCluster switches on")
-
-// patience is for one thing that a cluster on slow machines has to do.
-const patience = 30 * time.Minute
 
 // webImage compiles the test's own program and puts it into a registry of this
 // process; it returns the image's name.
@@ -124,49 +120,6 @@ func buildCluster(t *testing.T, blueprint string, nodes, controlPlanes int) stri
 	}
 	t.Logf("built the cards in %s", time.Since(begin).Round(time.Second))
 	return filepath.Join(dir, "out")
-}
-
-// openCards reads what a build left for the laptop.
-func openCards(t *testing.T, cube string) built {
-	t.Helper()
-	pem, err := os.ReadFile(filepath.Join(cube, "id_ed25519"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ssh.ParsePrivateKey(pem)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return built{dir: cube, key: key}
-}
-
-// cluster is the running one.
-type cluster struct {
-	built
-	first *emulator.Node
-}
-
-// kubectl runs on the first control-plane node and returns what it printed.
-func (c cluster) kubectl(t *testing.T, args string) (string, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
-	out, err := c.first.Run(ctx, "sudo kubectl --request-timeout=5m --kubeconfig /etc/kubernetes/picube/admin.conf "+args)
-	return strings.TrimSpace(out), err
-}
-
-// eventually repeats a question until the answer contains what is wanted.
-func (c cluster) eventually(t *testing.T, args, want string) string {
-	t.Helper()
-	begin, out, err := time.Now(), "", error(nil)
-	for time.Since(begin) < patience {
-		if out, err = c.kubectl(t, args); err == nil && strings.Contains(out, want) {
-			t.Logf("%s: %s (%s)", args, out, time.Since(begin).Round(time.Second))
-			return out
-		}
-		time.Sleep(5 * time.Second)
-	}
-	t.Errorf("%s: %q, %v; want %q", args, out, err, want)
-	return out
 }
 
 // asLaptop asks the API with the kubeconfig that the build wrote, under the
