@@ -323,7 +323,8 @@ func TestCluster(t *testing.T) {
 		t.Log(c.kubectl(t, "get pods -A -o wide"))
 	})
 	for _, n := range e.Nodes() {
-		for _, command := range []string{"free -m", "ps -eo rss,comm --sort=-rss | head -15"} {
+		for _, command := range []string{"free -m", "ps -eo rss,comm --sort=-rss | head -15",
+			`for p in $(pidof picube-node); do echo $(tr '\0' ' ' </proc/$p/cmdline) $(sudo grep ^Pss: /proc/$p/smaps_rollup); done`} {
 			t.Logf("%s: %s\n%s", n.Name(), command, ask(t, n, command))
 		}
 		if failed := ask(t, n, "systemctl --failed --no-legend"); failed != "" {
