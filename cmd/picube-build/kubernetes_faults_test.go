@@ -118,7 +118,8 @@ func TestClusterFaults(t *testing.T) {
 			ready(t, first)
 			ready(t, worker)
 			c.eventually(t, "get configmap kept -o jsonpath={.data.word}", "once")
-			if routes := ask(t, first, "ip route show default"); routes != "" {
+			// A dummy interface stands in, since kubeadm and services want a default route.
+			if routes := ask(t, first, "ip route show default"); strings.Contains(routes, "via") {
 				t.Errorf("there is a router: %s", routes)
 			}
 		},
