@@ -9,6 +9,7 @@ package blueprint
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -131,7 +132,15 @@ type Kubernetes struct {
 	Images        []string
 	KubeletArgs   map[string]string
 	APIServerArgs map[string]string
+	Backups       Backups
 	Range         hcl.Range `json:"-"`
+}
+
+// Backups is how often the cluster's state is saved on workers, and how many
+// each of them keeps.
+type Backups struct {
+	Every time.Duration // 0: never
+	Keep  int
 }
 
 // Display is an LCD or the console as the cube's face.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -30,10 +31,12 @@ func (s *section) kubernetes() *Kubernetes {
 		PodSubnet:     netip.MustParsePrefix("10.244.0.0/16"),
 		ServiceSubnet: netip.MustParsePrefix("10.96.0.0/12"),
 		Source:        "auto",
+		Backups:       Backups{Every: time.Hour, Keep: 3},
 		Range:         b.DefRange,
 	}
 	s = s.section(b, s.ctx, []string{"version", "control_plane", "pod_subnet", "service_subnet", "source", "mirror",
-		"manifests", "images", "kubelet_args", "api_server_args"})
+		"manifests", "images", "kubelet_args", "api_server_args"},
+		hcl.BlockHeaderSchema{Type: "backups"})
 	if s.text("version", &k.Version) {
 		k.Version = strings.TrimPrefix(k.Version, "v")
 		if !kubernetesVersion.MatchString(k.Version) {
@@ -66,7 +69,28 @@ func (s *section) kubernetes() *Kubernetes {
 	}
 	s.arguments("kubelet_args", &k.KubeletArgs)
 	s.arguments("api_server_args", &k.APIServerArgs)
+	s.backups(&k.Backups)
 	return k
+}
+
+// shortest is how often a cluster can be saved at most.
+const shortest = 5 * time.Minute
+
+func (s *section) backups(b *Backups) {
+	block := s.one("backups")
+	if block == nil {
+		return
+	}
+	s = s.section(block, s.ctx, []string{"every", "keep"})
+	var every string
+	if s.text("every", &every) {
+		d, err := time.ParseDuration(every)
+		if err != nil || d != 0 && d < shortest {
+			s.errorf(s.at("every"), "Invalid time", `%q isn't a time of at least %d minutes, like "1h" or "90m"; "0" is never.`, every, int(shortest.Minutes()))
+		}
+		b.Every = d
+	}
+	s.integer("keep", &b.Keep, 1, 24)
 }
 
 // controlPlane reads a count or a list of names. The count stands in

@@ -43,34 +43,33 @@ func join(ctx context.Context) error {
 		return err
 	}
 	said := ""
+	engine.Pause = pause
+	engine.Say = func(text string) {
+		if text != said {
+			said = text
+			log.Info(text)
+			if err := statusd.SetCluster(text); err != nil {
+				log.Warn("cannot tell the display", "error", err)
+			}
+		}
+	}
 	joiner := joind.Joiner{
 		Engine:        engine,
 		Cluster:       &kubeadmd.Network{Engine: engine, Apply: kubeadmd.Kernel{Engine: engine}.Apply},
 		ControlPlanes: len(engine.Config.ControlPlane),
 		Log:           log,
 		Stage:         statusd.SetStage,
-		Say: func(text string) {
-			if text != said {
-				said = text
-				log.Info(text)
-				if err := statusd.SetCluster(text); err != nil {
-					log.Warn("cannot tell the display", "error", err)
-				}
-			}
-		},
-		Pause: pause,
+		Say:           engine.Say,
+		Pause:         pause,
 	}
 	// Whoever can't be asked must not begin to ask.
-	var peers net.Listener
-	if engine.IsControlPlane() {
-		if peers, err = net.Listen("tcp", fmt.Sprintf(":%d", kubeadmd.PeerPort)); err != nil {
-			return err
-		}
+	peers, err := net.Listen("tcp", fmt.Sprintf(":%d", kubeadmd.PeerPort))
+	if err != nil {
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	if peers != nil {
-		g.Go(func() error { return engine.ServePeers(ctx, peers) })
-	}
+	g.Go(func() error { return engine.ServePeers(ctx, peers) })
+	g.Go(func() error { return keepBackups(ctx, engine, log) })
 	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
 	g.Go(func() error { return joiner.Run(ctx) })
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {

@@ -26,6 +26,8 @@ const usage = `usage: picube-node COMMAND
   grow              let the root file system fill the card
   configure         configure the packages that the build left over
   join              enter the node's cluster and stay in it
+  backup            leave a backup of the cluster with its workers now
+  begin --empty     begin an empty cluster though another one was here
   display           show how the node is on its displays
   farewell          let the displays say that the power may be cut
   fan               cool the node
@@ -53,6 +55,10 @@ func run(ctx context.Context, args []string) error {
 		return statusd.SetStage("configured")
 	case "join":
 		return join(ctx)
+	case "backup":
+		return backup(ctx)
+	case "begin":
+		return begin(args[1:])
 	case "display":
 		return display(ctx)
 	case "farewell":

@@ -358,6 +358,10 @@ func (l *Layer) Node(p *plan.Plan, n *plan.Node, conf *nodeconf.Node, boot *tree
 		Version: set.Release.Version, PauseImage: set.Release.PauseImage(),
 		PodSubnet: k.PodSubnet.String(), ServiceSubnet: k.ServiceSubnet.String(),
 		Labels: n.Spec.Labels, Taints: n.Spec.Taints, KubeletArgs: k.KubeletArgs, APIServerArgs: k.APIServerArgs,
+		Backups: kubeadmd.Backups{Every: k.Backups.Every, Keep: k.Backups.Keep},
+	}
+	if n.Role == plan.RoleControlPlane {
+		section.EtcdImage = set.Release.EtcdImage()
 	}
 	for _, peer := range p.Nodes() {
 		if peer.Cluster == n.Cluster && peer.Role == plan.RoleControlPlane {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -32,6 +33,14 @@ type Config struct {
 	Taints        []string          `yaml:"taints,omitempty"` // "key=value:Effect"
 	KubeletArgs   map[string]string `yaml:"kubeletArgs,omitempty"`
 	APIServerArgs map[string]string `yaml:"apiServerArgs,omitempty"`
+	EtcdImage     string            `yaml:"etcdImage,omitempty"` // on control-plane nodes
+	Backups       Backups           `yaml:"backups,omitempty"`
+}
+
+// Backups are of etcd, left with workers.
+type Backups struct {
+	Every time.Duration `yaml:"every"` // "1h0m0s"; 0: never
+	Keep  int           `yaml:"keep"`  // by each worker
 }
 
 // Member is a control-plane node.

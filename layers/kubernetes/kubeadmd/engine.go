@@ -30,11 +30,16 @@ type Engine struct {
 	Run func(ctx context.Context, name string, args ...string) error
 	// Wait waits until a URL of the node answers.
 	Wait func(ctx context.Context, url string) error
+	Now  func() time.Time
+	// Say is told, in words for a person, what the node is doing.
+	Say func(string)
+	// Pause waits; it returns early with ctx's error.
+	Pause func(ctx context.Context, d time.Duration) error
 }
 
 // New reads the engine's part of node.yaml; ok says whether it has one.
 func New(n *nodeconf.Node, log io.Writer) (e *Engine, ok bool, err error) {
-	e = &Engine{Node: n, Root: "/", Run: runner{log}.run}
+	e = &Engine{Node: n, Root: "/", Run: runner{log}.run, Now: time.Now, Say: func(string) {}}
 	e.Wait = e.answers
 	ok, err = n.Layer(Section, &e.Config)
 	if ok && err == nil && len(e.Config.ControlPlane) == 0 {
@@ -210,6 +215,11 @@ func (e *Engine) Begin(ctx context.Context) error {
 		return err
 	}
 	steps := e.beginning()
+	if e.steps() == 0 {
+		if err := e.recall(ctx); err != nil {
+			return err
+		}
+	}
 	for i := e.steps(); i < len(steps); i++ {
 		step := steps[i]
 		skipped := slices.DeleteFunc(allPhases(), func(p string) bool { return slices.Contains(step.phases, p) })

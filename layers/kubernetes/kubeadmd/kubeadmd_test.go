@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/picube/picube-build/layers/cluster/joind"
 	"github.com/picube/picube-build/layers/nodeconf"
@@ -81,7 +82,8 @@ func engine(t *testing.T, n *nodeconf.Node, c Config) (*Engine, *[]string) {
 		ran = append(ran, "wait "+url)
 		return nil
 	}
-	return &Engine{Node: n, Config: c, Root: t.TempDir(), Wait: wait, Run: func(_ context.Context, name string, args ...string) error {
+	pause := func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+	return &Engine{Node: n, Config: c, Root: t.TempDir(), Wait: wait, Now: time.Now, Say: func(string) {}, Pause: pause, Run: func(_ context.Context, name string, args ...string) error {
 		ran = append(ran, name+" "+strings.Join(args, " "))
 		return nil
 	}}, &ran

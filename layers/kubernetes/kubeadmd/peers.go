@@ -10,21 +10,24 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 )
 
-// PeerPort is where control-plane nodes tell each other whether they belong to
-// a cluster already. It decides whether a node whose card was flashed anew may
-// begin one: the others may be members that have not come up yet.
+// PeerPort is where the nodes tell each other whether they belong to a cluster
+// already, and which backups of it they hold. It decides whether a node whose
+// card was flashed anew may begin one: the others may be members that have not
+// come up yet. Workers also take backups there, and hand them out.
 const PeerPort = 7444
 
-// peer is what a control-plane node says of itself.
+// peer is what a node says of itself.
 type peer struct {
-	Member bool `json:"member"`
+	Member  bool   `json:"member"`
+	Backups []held `json:"backups,omitempty"` // told to control-plane nodes only
 }
 
-// ServePeers answers the other control-plane nodes until ctx ends. Both sides
-// show the certificate of their card.
+// ServePeers answers the other nodes until ctx ends. Both sides show the
+// certificate of their card.
 func (e *Engine) ServePeers(ctx context.Context, l net.Listener) error {
 	conf, err := e.tlsConfig()
 	if err != nil {
@@ -32,11 +35,9 @@ func (e *Engine) ServePeers(ctx context.Context, l net.Listener) error {
 	}
 	conf.ClientAuth, conf.ClientCAs = tls.RequireAndVerifyClientCert, conf.RootCAs
 	server := &http.Server{
-		ReadTimeout: lookTimeout, WriteTimeout: lookTimeout,
+		ReadTimeout: lookTimeout, WriteTimeout: lookTimeout, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // strangers' handshakes
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			_ = json.NewEncoder(w).Encode(peer{Member: e.IsMember()})
-		}),
+		Handler:  e.peerHandler(),
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
@@ -46,26 +47,118 @@ func (e *Engine) ServePeers(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// ask asks a control-plane node what it is.
-func (e *Engine) ask(ctx context.Context, m Member) (peer, error) {
+func (e *Engine) peerHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		p := peer{Member: e.IsMember()}
+		if e.fromControlPlane(r) {
+			p.Backups, _ = e.vault().list()
+		}
+		_ = json.NewEncoder(w).Encode(p)
+	})
+	if !e.IsControlPlane() {
+		vault := e.vault()
+		vault.tidy()
+		mux.HandleFunc("PUT "+backupsPath+"{name}", e.controlPlaneOnly(vault.take))
+		mux.HandleFunc("GET "+backupsPath+"{name}", e.controlPlaneOnly(vault.hand))
+	}
+	return mux
+}
+
+// fromControlPlane reports whether a control-plane node asks. A worker's card,
+// which may be anybody's by now, must not see what others hold.
+func (e *Engine) fromControlPlane(r *http.Request) bool {
+	return slices.ContainsFunc(e.Config.ControlPlane, func(m Member) bool {
+		return r.TLS.PeerCertificates[0].Subject.CommonName == nodeUser(m.Name)
+	})
+}
+
+func (e *Engine) controlPlaneOnly(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !e.fromControlPlane(r) {
+			http.Error(w, "only for control-plane nodes", http.StatusForbidden)
+			return
+		}
+		next(w, r)
+	}
+}
+
+// nodeUser is a node's name in its certificate, as Kubernetes wants it.
+func nodeUser(name string) string { return "system:node:" + name }
+
+// dialTimeout is how long a node that is off is waited for.
+const dialTimeout = 3 * time.Second
+
+// client speaks with one node and nobody else.
+func (e *Engine) client(m Member) (*http.Client, error) {
 	conf, err := e.tlsConfig()
 	if err != nil {
-		return peer{}, err
+		return nil, err
 	}
 	// A node's certificate is one of a client, here of the one that answers.
 	roots := conf.RootCAs
 	conf.InsecureSkipVerify = true // in favour of:
-	conf.VerifyConnection = func(c tls.ConnectionState) error { return verify(c, roots, "system:node:"+m.Name) }
-	client := &http.Client{Timeout: lookTimeout, Transport: &http.Transport{
-		TLSClientConfig: conf, DisableKeepAlives: true,
-		DialContext: (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-	}}
-	data, err := get(ctx, client, fmt.Sprintf("https://%s:%d/", m.Address, PeerPort))
+	conf.VerifyConnection = func(c tls.ConnectionState) error { return verify(c, roots, nodeUser(m.Name)) }
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: conf, DisableKeepAlives: true, TLSHandshakeTimeout: lookTimeout, DisableCompression: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return impatient{c, e.Now}, nil
+		},
+	}}, nil
+}
+
+// impatient ends a connection whose other side is silent: a node whose plug was
+// pulled says no word of it, and others wait behind it.
+type impatient struct {
+	net.Conn
+	now func() time.Time
+}
+
+// stall is how long the other side may take nothing, silence how long nothing
+// may move at all: a card takes its time to write.
+const (
+	stall   = 30 * time.Second
+	silence = 5 * time.Minute
+)
+
+func (c impatient) Write(p []byte) (int, error) {
+	now := c.now()
+	if err := errors.Join(c.SetWriteDeadline(now.Add(stall)), c.SetReadDeadline(now.Add(silence))); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+func (c impatient) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err == nil {
+		err = c.SetReadDeadline(c.now().Add(silence))
+	}
+	return n, err
+}
+
+// ask asks a node what it is.
+func (e *Engine) ask(ctx context.Context, m Member) (peer, error) {
+	client, err := e.client(m)
+	if err != nil {
+		return peer{}, err
+	}
+	client.Timeout = lookTimeout
+	data, err := get(ctx, client, peerURL(m, "/"))
 	if err != nil {
 		return peer{}, err
 	}
 	var p peer
 	return p, json.Unmarshal(data, &p)
+}
+
+func peerURL(m Member, path string) string {
+	return fmt.Sprintf("https://%s:%d%s", m.Address, PeerPort, path)
 }
 
 func verify(c tls.ConnectionState, roots *x509.CertPool, name string) error {

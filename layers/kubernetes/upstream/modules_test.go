@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/picube/picube-build/builder/gomodule"
 	"github.com/picube/picube-build/builder/gomodule/proxytest"
+	"github.com/picube/picube-build/builder/lock"
 	"github.com/picube/picube-build/builder/oci"
 )
 
@@ -35,6 +37,7 @@ func published() []proxytest.Module {
 			"version/version.go": "package version\n\nvar gitVersion, gitMajor, gitMinor = \"v0\", \"\", \"\"\n\nfunc Get() string { return gitVersion + gitMajor + gitMinor }\n",
 		}},
 		{Path: "go.etcd.io/etcd/server/v3", Version: "v3.6.5", Files: map[string]string{"main.go": "package main\n\nfunc main() {}\n"}},
+		{Path: "go.etcd.io/etcd/etcdutl/v3", Version: "v3.6.5", Files: map[string]string{"main.go": "package main\n\nfunc main() {}\n"}},
 		{Path: "github.com/coredns/coredns", Version: "v1.12.1", Files: map[string]string{"coredns.go": "package main\n\nfunc main() {}\n"}},
 	}
 }
@@ -67,7 +70,7 @@ func TestModules(t *testing.T) {
 	for _, in := range locked {
 		got = append(got, in.Name+" "+in.Version)
 	}
-	if want := "[kubernetes/source v1.34.4 kubernetes/etcd v3.6.5 kubernetes/coredns v1.12.1]"; fmt.Sprint(got) != want || !w.Fits(locked) {
+	if want := "[kubernetes/source v1.34.4 kubernetes/etcd v3.6.5 kubernetes/etcdutl v3.6.5 kubernetes/coredns v1.12.1]"; fmt.Sprint(got) != want || !w.Fits(locked) {
 		t.Errorf("locked %v, want %s", got, want)
 	}
 
@@ -116,6 +119,12 @@ func TestModules(t *testing.T) {
 		if img.Manifest.Digest != set.ControlPlane[i].Manifest.Digest {
 			t.Errorf("%s: another image", img.Name)
 		}
+	}
+
+	// A lock from before etcdutl belonged to it holds.
+	old := slices.DeleteFunc(slices.Clone(locked), func(in lock.Input) bool { return in.Name == etcdutl })
+	if _, err := sources.Get(t.Context(), w, old, "arm64"); err != nil || len(old) != 3 {
+		t.Errorf("a lock of %d inputs: %v", len(old), err)
 	}
 
 	// A module that is not what was locked never gets onto a card.

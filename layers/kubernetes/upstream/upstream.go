@@ -44,6 +44,9 @@ func (r Release) image(name string) string {
 // PauseImage is the image that containerd must be told of.
 func (r Release) PauseImage() string { return Registry + "/pause:" + r.Pause }
 
+// EtcdImage is the image with etcd and its tools.
+func (r Release) EtcdImage() string { return r.image("etcd") }
+
 // controlPlaneImages and nodeImages are the images by the nodes that need
 // them: DNS may run anywhere.
 func controlPlaneImages() []string {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/picube/picube-build/layers/nodeconf"
 )
@@ -24,6 +25,8 @@ const (
 	ClusterFile = "/run/picube/cluster"
 	// FanFile holds a Fan in JSON.
 	FanFile = "/run/picube/fan.json"
+	// BackupFile holds a Backup in JSON.
+	BackupFile = "/run/picube/backup.json"
 	// MistakesFile holds, a line each, why node.yaml was not applied.
 	MistakesFile = "/run/picube/mistakes"
 )
@@ -49,6 +52,7 @@ type Status struct {
 	Wear        *int     `json:"wearPercent,omitempty"`
 	Fan         *Fan     `json:"fan,omitempty"`
 	WiFi        *WiFi    `json:"wifi,omitempty"`
+	Backup      *Backup  `json:"backup,omitempty"`
 	FailedUnits []string `json:"failedUnits,omitempty"`
 	Mistakes    []string `json:"mistakes,omitempty"` // in node.yaml, which was not applied
 	Problems    []string `json:"problems,omitempty"` // in words, the worst first
@@ -93,6 +97,27 @@ func (f Fan) String() string {
 	return text
 }
 
+// Backup is what a control-plane node knows of its cluster's backups.
+type Backup struct {
+	Time     *time.Time `json:"time,omitempty"` // of the newest that this node has left since it started
+	Bytes    int64      `json:"bytes,omitempty"`
+	Holders  []string   `json:"holders,omitempty"`  // workers that have it
+	Problem  string     `json:"problem,omitempty"`  // why there is no newer one
+	Restored *time.Time `json:"restored,omitempty"` // of the backup that the node was made from
+}
+
+func (b Backup) String() string {
+	const layout = "2006-01-02 15:04 MST"
+	var parts []string
+	if b.Time != nil {
+		parts = append(parts, fmt.Sprintf("%s, %d KiB with %s", b.Time.Format(layout), (b.Bytes+1023)>>10, strings.Join(b.Holders, ", ")))
+	}
+	if b.Restored != nil {
+		parts = append(parts, "this node was restored from one of "+b.Restored.Format(layout))
+	}
+	return strings.Join(parts, "; ")
+}
+
 // WiFi is how the radio is.
 type WiFi struct {
 	State string `json:"state"` // "connected", "searching", "wrong password?"
@@ -133,6 +158,10 @@ func Collect(root fs.FS, n *nodeconf.Node) Status {
 	var f Fan
 	if json.Unmarshal([]byte(read(root, FanFile[1:])), &f) == nil {
 		s.Fan = &f
+	}
+	var b Backup
+	if json.Unmarshal([]byte(read(root, BackupFile[1:])), &b) == nil {
+		s.Backup = &b
 	}
 	return s
 }
@@ -261,6 +290,9 @@ func (s *Status) FindProblems() {
 	if s.Wear != nil {
 		add(*s.Wear >= worn, "card is worn: %d%%", *s.Wear)
 	}
+	if s.Backup != nil {
+		add(s.Backup.Problem != "", "backup: %s", s.Backup.Problem)
+	}
 	if s.WiFi != nil {
 		add(s.WiFi.State == WrongPassword, "Wi-Fi: %s", s.WiFi.State)
 	}
@@ -308,6 +340,9 @@ func (s Status) rows() []Row {
 	if s.Voltage != nil {
 		row(true, "voltage", "%.2f V", *s.Voltage)
 	}
+	if s.Backup != nil {
+		row(s.Backup.String() != "", "backup", "%s", s.Backup)
+	}
 	row(s.Fan != nil, "fan", "%s", s.Fan)
 	return rows
 }
@@ -337,6 +372,15 @@ func SetFan(f Fan) error {
 		return err
 	}
 	return write(FanFile, data)
+}
+
+// SetBackup records how the cluster's backups are.
+func SetBackup(b Backup) error {
+	data, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	return write(BackupFile, data)
 }
 
 // write replaces a file that others read while it is written.

@@ -8,6 +8,10 @@ cube "a" {
     images        = ["not an image"]
     kubelet_args  = { "--max-pods" = "50" }
     pod_subnet    = "10.42.0.0/24"
+    backups {
+      every = "30s"
+      keep  = 0
+    }
   }
   kubernetes {}
 }
