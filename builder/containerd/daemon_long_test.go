@@ -138,6 +138,23 @@ func TestDaemon(t *testing.T) {
 	if usage := ctr("snapshots", "list"); strings.Count(usage, "Committed") != 2 || strings.Count(usage, "Active") != 1 {
 		t.Errorf("snapshots:\n%s", usage)
 	}
+	// An image's programs can be called from outside of a container, also once
+	// more after the plug was pulled.
+	at := t.TempDir()
+	for range 2 {
+		ctr("images", "mount", images[0].Name, at)
+		if files, err := filepath.Glob(filepath.Join(at, "bin", "*")); err != nil || len(files) != 2 {
+			t.Errorf("mounted: %q, %v", files, err)
+		}
+		if out, err := exec.CommandContext(t.Context(), "umount", at).CombinedOutput(); err != nil {
+			t.Fatalf("umount: %v: %s", err, out)
+		}
+	}
+	ctr("images", "mount", images[0].Name, at)
+	ctr("images", "unmount", "--rm", at)
+	if usage := ctr("snapshots", "list"); strings.Count(usage, "View") != 0 {
+		t.Errorf("snapshots after unmounting:\n%s", usage)
+	}
 }
 
 func grep(text, part string) string {
