@@ -181,3 +181,44 @@ func TestClusterOfThree(t *testing.T) {
 	}
 	t.Log(c.kubectl(t, "get pods -A -o wide"))
 }
+
+// TestClusterRestore flashes the card of the only control plane anew: it comes
+// back with what its worker holds for it, and asks when that is gone, too.
+func TestClusterRestore(t *testing.T) {
+	e, c := startCluster(t, openCards(t, filepath.Join(buildCluster(t, "cluster.hcl", 2, 1), "picube")), 2)
+	worker := e.Nodes()[1]
+	flash := func() {
+		t.Helper()
+		c.first.PullPlug()
+		if err := c.first.PlugInCard(t.Context(), filepath.Join(c.dir, "rpi1.img")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.eventually(t, "create configmap kept --from-literal=word=once", "created")
+	t.Log(ask(t, c.first, "sudo picube-node backup"))
+	t.Log(ask(t, worker, "sudo ls -l /var/lib/picube/backups; ps -o rss,args -C picube-node"))
+	t.Log(ask(t, c.first, "picube-node status; ps -o rss,args -C picube-node"))
+	c.eventually(t, "create configmap late --from-literal=word=lost", "created")
+
+	flash()
+	says(t, c.first, "restored the backup of .* UTC.*")
+	ready(t, c.first)
+	c.eventually(t, "get configmap kept -o jsonpath={.data.word}", "once")
+	if out, err := c.kubectl(t, "get configmap late"); err == nil || !strings.Contains(err.Error(), "NotFound") {
+		t.Errorf("what came after the backup: %q, %v", out, err)
+	}
+	for _, n := range e.Nodes() {
+		c.eventually(t, "get node "+n.Name()+" --no-headers", " Ready ")
+	}
+	c.eventually(t, "get deployment web -o jsonpath={.status.readyReplicas}", "1")
+	t.Log(ask(t, c.first, "picube-node status"))
+	t.Log(c.kubectl(t, "get pods -A -o wide"))
+
+	ask(t, worker, "sudo rm -r /var/lib/picube/backups")
+	flash()
+	says(t, c.first, "its cluster exists, but no backup was found; `sudo picube-node begin --empty` starts an empty one")
+	ask(t, c.first, "sudo picube-node begin --empty")
+	if out := ask(t, c.first, "for i in $(seq 100); do sudo test -d /var/lib/etcd/member && echo begun && exit; sleep 3; done"); out != "begun" {
+		t.Errorf("told to begin: %q", out)
+	}
+}

@@ -107,17 +107,14 @@ func (e *Engine) client(m Member) (*http.Client, error) {
 			if err != nil {
 				return nil, err
 			}
-			return impatient{c, e.Now}, nil
+			return impatient{c}, nil
 		},
 	}}, nil
 }
 
 // impatient ends a connection whose other side is silent: a node whose plug was
 // pulled says no word of it, and others wait behind it.
-type impatient struct {
-	net.Conn
-	now func() time.Time
-}
+type impatient struct{ net.Conn }
 
 // stall is how long the other side may take nothing, silence how long nothing
 // may move at all: a card takes its time to write.
@@ -127,7 +124,7 @@ const (
 )
 
 func (c impatient) Write(p []byte) (int, error) {
-	now := c.now()
+	now := time.Now()
 	if err := errors.Join(c.SetWriteDeadline(now.Add(stall)), c.SetReadDeadline(now.Add(silence))); err != nil {
 		return 0, err
 	}
@@ -137,7 +134,7 @@ func (c impatient) Write(p []byte) (int, error) {
 func (c impatient) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err == nil {
-		err = c.SetReadDeadline(c.now().Add(silence))
+		err = c.SetReadDeadline(time.Now().Add(silence))
 	}
 	return n, err
 }

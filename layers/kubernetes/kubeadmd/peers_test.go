@@ -80,7 +80,11 @@ func listen(t *testing.T, address string, port int) net.Listener {
 
 func (e *Engine) serve(t *testing.T) {
 	t.Helper()
-	l := listen(t, e.Config.ControlPlane[e.Node.Number-1].Address, PeerPort)
+	address, err := nodeAddress(e.Node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t, address, PeerPort)
 	go func() { _ = e.ServePeers(t.Context(), l) }()
 }
 

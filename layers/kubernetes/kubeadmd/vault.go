@@ -70,7 +70,7 @@ type held struct {
 type vault struct {
 	dir  string
 	keep int
-	now  func() time.Time
+	max  int64 // bytes of one
 }
 
 const (
@@ -86,7 +86,7 @@ const (
 )
 
 func (e *Engine) vault() vault {
-	return vault{filepath.Join(e.Root, backupsDir), cmp.Or(e.Config.Backups.Keep, defaultKeep), e.Now}
+	return vault{filepath.Join(e.Root, backupsDir), cmp.Or(e.Config.Backups.Keep, defaultKeep), maxBackup}
 }
 
 // list returns what is there, the newest first.
@@ -124,14 +124,14 @@ func (v vault) take(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if r.ContentLength > maxBackup {
+	if r.ContentLength > v.max {
 		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
 		return
 	}
-	until, answer := v.now().Add(transfer), http.NewResponseController(w)
+	until, answer := time.Now().Add(transfer), http.NewResponseController(w)
 	err = errors.Join(answer.SetReadDeadline(until), answer.SetWriteDeadline(until))
 	if err == nil {
-		err = v.store(b, http.MaxBytesReader(w, r.Body, maxBackup))
+		err = v.store(b, http.MaxBytesReader(w, r.Body, v.max))
 	}
 	var large *http.MaxBytesError
 	switch {
@@ -197,7 +197,7 @@ func (v vault) hand(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer f.Close()
-	if err := http.NewResponseController(w).SetWriteDeadline(v.now().Add(transfer)); err != nil {
+	if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(transfer)); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
