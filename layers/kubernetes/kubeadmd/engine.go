@@ -8,13 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -164,138 +161,8 @@ func (e *Engine) Work(ctx context.Context) error {
 	return e.write(done, nil)
 }
 
-// allPhases are the phases of kubeadm init, in its order.
-func allPhases() []string {
-	return []string{
-		"preflight", "certs", "kubeconfig", "etcd", "control-plane/apiserver", "control-plane/controller-manager",
-		"control-plane/scheduler", "kubelet-start", "wait-control-plane", "upload-config", "upload-certs",
-		"mark-control-plane", "bootstrap-token", "kubelet-finalize", "addon/coredns", "addon/kube-proxy", "show-join-command",
-	}
-}
-
-// beginning are the phases by which a cluster begins, with what must answer
-// after each group. Started all at once, the components of a small board
-// starve each other: those without etcd or API end after a while and are
-// started again, and kubeadm, asking each of them twice a second, takes a
-// quarter of what there is.
-//
-// The others it does without: kube-proxy is a unit of every node, there are no
-// bootstrap tokens, the kubelet's certificate is on the card, and the checks
-// look for what a card is known to have.
-func (e *Engine) beginning() []step {
-	return []step{
-		{phases: []string{"certs", "kubeconfig", "etcd", "kubelet-start"}, wait: "http://127.0.0.1:2381/readyz"},
-		{phases: []string{"control-plane/apiserver"}, wait: "https://" + endpoint() + "/readyz"},
-		{phases: []string{"control-plane/controller-manager", "upload-config", "mark-control-plane"}},
-		{phases: []string{"control-plane/scheduler", "addon/coredns"}},
-	}
-}
-
-type step struct {
-	phases []string
-	wait   string // URL that must answer 200; may be empty
-}
-
-// apiPause is the time between two questions whether something answers: each
-// is a handshake for a server that has enough to do.
-const apiPause = 5 * time.Second
-
-// begun counts the steps of Begin that are behind the node.
-const begun = stateDir + "/begun"
-
-// Begin makes a new cluster. Cut off anywhere, it goes on with the step that
-// it was in: kubeadm takes what is there and writes the rest anew.
-func (e *Engine) Begin(ctx context.Context) error {
-	config, err := e.Config.Kubeadm(e.Node, false)
-	if err != nil {
-		return err
-	}
-	file := stateDir + "/kubeadm.yaml"
-	if err := e.write(file, config); err != nil {
-		return err
-	}
-	steps := e.beginning()
-	if e.steps() == 0 {
-		if err := e.recall(ctx); err != nil {
-			return err
-		}
-	}
-	for i := e.steps(); i < len(steps); i++ {
-		step := steps[i]
-		skipped := slices.DeleteFunc(allPhases(), func(p string) bool { return slices.Contains(step.phases, p) })
-		if err := e.Run(ctx, "kubeadm", "init", "--config", filepath.Join(e.Root, file),
-			"--skip-phases", strings.Join(skipped, ","), "--ignore-preflight-errors", "all"); err != nil {
-			return err
-		}
-		if step.wait != "" {
-			if err := e.Wait(ctx, step.wait); err != nil {
-				return err
-			}
-		}
-		if err := e.write(begun, []byte(strconv.Itoa(i+1))); err != nil {
-			return err
-		}
-	}
-	return e.finish(ctx)
-}
-
-// steps reads how many steps of Begin are done.
-func (e *Engine) steps() int {
-	text, err := os.ReadFile(filepath.Join(e.Root, begun))
-	if err != nil {
-		return 0
-	}
-	n, err := strconv.Atoi(string(text))
-	if err != nil || n < 0 {
-		return 0
-	}
-	return n
-}
-
-// answers waits until a URL of the node answers. The kubelet starts what fails
-// again, so there is nothing to give up.
-func (e *Engine) answers(ctx context.Context, url string) error {
-	conf, err := e.tlsConfig()
-	if err != nil {
-		return err
-	}
-	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: conf}}
-	defer client.CloseIdleConnections()
-	for {
-		if _, err := get(ctx, client, url); err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(apiPause):
-		}
-	}
-}
-
-// Join makes the node a further control-plane node of the cluster.
-func (e *Engine) Join(ctx context.Context) error {
-	config, err := e.Config.Kubeadm(e.Node, true)
-	if err != nil {
-		return err
-	}
-	file := stateDir + "/kubeadm.yaml"
-	if err := e.write(file, config); err != nil {
-		return err
-	}
-	if err := e.forget(ctx); err != nil {
-		return err
-	}
-	if err := e.Run(ctx, "kubeadm", "join", "--config", filepath.Join(e.Root, file), "--skip-phases", "preflight", "--ignore-preflight-errors", "all"); err != nil {
-		return err
-	}
-	return e.finish(ctx)
-}
-
-func (e *Engine) finish(ctx context.Context) error {
-	if err := e.systemctl(ctx, "enable", "--now", "kubelet.service", "kube-proxy.service"); err != nil {
-		return err
-	}
+// furnish gives a new cluster its first objects.
+func (e *Engine) furnish(ctx context.Context) error {
 	info, err := e.clusterInfo()
 	if err != nil {
 		return err
@@ -303,12 +170,9 @@ func (e *Engine) finish(ctx context.Context) error {
 	if err := e.write(clusterInfo, info); err != nil {
 		return err
 	}
-	if err := e.Run(ctx, "kubectl", "--kubeconfig", filepath.Join(e.Root, AdminConfig), "apply",
+	return e.Run(ctx, "kubectl", "--kubeconfig", filepath.Join(e.Root, AdminConfig), "apply",
 		"--server-side", "--force-conflicts", "--validate=false",
-		"-f", filepath.Join(e.Root, Manifests), "-f", filepath.Join(e.Root, clusterInfo)); err != nil {
-		return err
-	}
-	return e.write(done, nil)
+		"-f", filepath.Join(e.Root, Manifests), "-f", filepath.Join(e.Root, clusterInfo))
 }
 
 // clusterInfo is an object without which "kubeadm join" asks for ten minutes and

@@ -34,6 +34,13 @@ type etcdMember struct {
 	ID       string   `json:"ID"`
 	Name     string   `json:"name"`
 	PeerURLs []string `json:"peerURLs"`
+	// IsLearner says that it has no vote yet.
+	IsLearner bool `json:"isLearner"`
+}
+
+// isOf reports whether a member is a node, or was to become it.
+func (m etcdMember) isOf(name, address string) bool {
+	return m.Name == name || slices.Contains(m.PeerURLs, fmt.Sprintf("https://%s:2380", address))
 }
 
 // forget takes the member that this node was before its card was flashed anew
@@ -43,6 +50,33 @@ func (e *Engine) forget(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(e.Root, etcdData)); err == nil {
 		return nil // this node is still it
 	}
+	return e.others(ctx, func(client *http.Client, url string, own []etcdMember) error {
+		for _, old := range own {
+			if err := post(ctx, client, url+"remove", map[string]string{"ID": old.ID}, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// votes reports whether this node is a member of etcd with a vote.
+func (e *Engine) votes(ctx context.Context) bool {
+	if _, err := os.Stat(filepath.Join(e.Root, etcdData)); err != nil {
+		return false
+	}
+	votes := false
+	err := e.others(ctx, func(_ *http.Client, _ string, own []etcdMember) error {
+		votes = slices.ContainsFunc(own, func(m etcdMember) bool { return m.Name != "" && !m.IsLearner })
+		return nil
+	})
+	return err == nil && votes
+}
+
+// others asks the other control-plane nodes, one after the other, for this
+// node's own members of etcd, and hands what the first says to do, with the
+// address of its gateway.
+func (e *Engine) others(ctx context.Context, do func(client *http.Client, url string, own []etcdMember) error) error {
 	address, err := nodeAddress(e.Node)
 	if err != nil {
 		return err
@@ -65,16 +99,7 @@ func (e *Engine) forget(ctx context.Context) error {
 			errs = append(errs, err)
 			continue
 		}
-		own := fmt.Sprintf("https://%s:2380", address)
-		for _, old := range list.Members {
-			if old.Name != e.Node.Hostname && !slices.Contains(old.PeerURLs, own) {
-				continue
-			}
-			if err := post(ctx, client, url+"remove", map[string]string{"ID": old.ID}, nil); err != nil {
-				return err
-			}
-		}
-		return nil
+		return do(client, url, slices.DeleteFunc(list.Members, func(m etcdMember) bool { return !m.isOf(e.Node.Hostname, address) }))
 	}
 	return errors.Join(errs...)
 }

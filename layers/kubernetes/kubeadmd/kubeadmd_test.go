@@ -195,6 +195,42 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
+// A member that was promoted, though kubeadm does not know it, is in the
+// cluster; the next step of joining follows.
+func TestPromoted(t *testing.T) {
+	e, ran := engine(t, node(2, "control-plane"), config(3))
+	withAuthority(t, e)
+	votes := false
+	note := e.Run
+	e.Run = func(ctx context.Context, name string, args ...string) error {
+		_ = note(ctx, name, args...)
+		<-ctx.Done() // it tries and tries
+		return ctx.Err()
+	}
+	s := step{done: func(context.Context) bool {
+		was := votes
+		votes = true // from the second look on
+		return was
+	}}
+	if err := e.unlessDone(t.Context(), s, "join"); err != nil || len(*ran) != 1 {
+		t.Errorf("promoted while it ran: %v, ran %q", err, *ran)
+	}
+	if err := e.unlessDone(t.Context(), s, "join"); err != nil || len(*ran) != 1 {
+		t.Errorf("promoted before: %v, ran %q", err, *ran)
+	}
+	e.Run = note
+	if err := e.kubeadm(t.Context(), "join", joined, joinPhases(), e.joining()); err != nil || e.count(joined) != len(e.joining()) {
+		t.Errorf("join: %v, %d steps", err, e.count(joined))
+	}
+	for i, step := range e.joining() {
+		for _, phase := range step.phases {
+			if !slices.Contains(joinPhases(), phase) {
+				t.Errorf("step %d: kubeadm has no phase %q", i+1, phase)
+			}
+		}
+	}
+}
+
 func TestDNS(t *testing.T) {
 	for subnet, want := range map[string]string{
 		"10.96.0.0/12": "10.96.0.10", "10.43.7.0/24": "10.43.7.10", "10.0.0.0/30": "serviceSubnet: cannot hold a name server: 10.0.0.0/30 is too small",
