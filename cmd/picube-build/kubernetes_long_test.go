@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -258,9 +259,8 @@ func startCluster(t *testing.T, cards built, nodes int) (*emulator.Emulator, clu
 	var all []*emulator.Node
 	for i := range nodes {
 		n := cards.start(t, e, fmt.Sprintf("rpi%d", i+1), i+1, func(c *emulator.Card) {
-			if c.Size, c.CPUs = 8<<30, 2; i >= 3 {
-				c.CPUs = 1 // enough for a worker, and the host has few
-			}
+			// More processors than the host has would wait for each other.
+			c.Size, c.CPUs = 8<<30, min(2, max(1, 2*runtime.NumCPU()/nodes))
 		})
 		if door, err := n.Forward("127.0.0.1:0", 22); err != nil {
 			t.Fatal(err)
