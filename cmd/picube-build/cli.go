@@ -168,6 +168,7 @@ the blueprint is wrong; 130 interrupted.`
 		c.inspectCommand(),
 		c.writeCommand(),
 		c.kubeconfigCommand(),
+		c.statusCommand(),
 		c.cacheCommand(),
 		c.fmtCommand(),
 		c.importCommand(),
