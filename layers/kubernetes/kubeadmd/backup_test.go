@@ -14,6 +14,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -577,5 +579,43 @@ func TestRecall(t *testing.T) {
 	said = nil
 	if err := e.recall(t.Context()); err != nil || said != nil {
 		t.Errorf("once more: %v, said %q", err, said)
+	}
+}
+
+// A backup is never in memory as a whole: neither where it is taken nor where
+// it goes, here all in one process.
+func TestBackupMemory(t *testing.T) {
+	ours := newCluster(t, 1)
+	nodes := ours.cube(t, 1, 3)
+	g := ours.serving(t, nodes)
+	g.database = bytes.Repeat(noise(64<<10), 16<<20/(64<<10))
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(24 << 20)) // the database and little more
+	var before, during runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	ended, most := make(chan struct{}), uint64(0)
+	var sampler sync.WaitGroup
+	sampler.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(5 * time.Millisecond):
+				runtime.ReadMemStats(&during)
+				most = max(most, during.HeapAlloc)
+			}
+		}
+	})
+	taken, err := nodes[0].TakeBackup(t.Context())
+	close(ended)
+	sampler.Wait()
+	if err != nil || len(taken.Holders) != 3 {
+		t.Fatalf("%v, %v", taken, err)
+	}
+	grown := int64(most) - int64(before.HeapAlloc)
+	t.Logf("%v: %d KiB more of memory at most", taken, grown>>10)
+	if grown > 16<<20 {
+		t.Errorf("%d KiB more of memory", grown>>10)
 	}
 }

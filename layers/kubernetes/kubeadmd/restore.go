@@ -41,7 +41,7 @@ const (
 // that is off is not waited for.
 const (
 	askPause  = 2 * time.Second
-	starting  = 30 * time.Second
+	starting  = 20 * time.Second
 	nextAsked = 10 * time.Second
 )
 

@@ -64,9 +64,13 @@ func startEtcd(t *testing.T, program string, e *Engine) (stop func()) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		log.Close()
+		if text, err := os.ReadFile(log.Name()); err == nil && t.Failed() {
+			t.Logf("etcd said:\n%s", text)
+		}
 	}
 	t.Cleanup(stop)
 	client := etcdOf(t, e)
+	defer client.CloseIdleConnections()
 	for range 600 {
 		if s, err := e.etcdStatus(t.Context(), client); err == nil && s.leads() {
 			return stop
@@ -87,7 +91,7 @@ func etcdOf(t *testing.T, e *Engine) *http.Client {
 	return client
 }
 
-func call(t *testing.T, e *Engine, call string, question any) etcdKeys {
+func call(t *testing.T, client *http.Client, e *Engine, call string, question any) etcdKeys {
 	t.Helper()
 	url, err := e.etcdURL(call)
 	if err != nil {
@@ -95,7 +99,7 @@ func call(t *testing.T, e *Engine, call string, question any) etcdKeys {
 	}
 	var raw json.RawMessage
 	var keys etcdKeys
-	if err := post(t.Context(), etcdOf(t, e), url, question, &raw); err != nil {
+	if err := post(t.Context(), client, url, question, &raw); err != nil {
 		t.Fatal(err)
 	}
 	_ = json.Unmarshal(raw, &keys) // not of every call
@@ -111,9 +115,10 @@ func TestRealEtcd(t *testing.T) {
 	e := nodes[0]
 	ours.withEtcdServer(t, e)
 	stop := startEtcd(t, etcd, e)
+	client := etcdOf(t, e)
 	put := func(key, value string) {
 		t.Helper()
-		call(t, e, "kv/put", map[string]any{"key": []byte(key), "value": []byte(value)})
+		call(t, client, e, "kv/put", map[string]any{"key": []byte(key), "value": []byte(value)})
 	}
 	for range 300 { // more than one message of a snapshot
 		put("/registry/configmaps/default/kept", string(slices.Repeat([]byte("once"), 1000)))
@@ -121,7 +126,7 @@ func TestRealEtcd(t *testing.T) {
 	put("/registry/secrets/default/one", "1")
 	changes := func() string {
 		t.Helper()
-		text, err := e.changes(t.Context(), etcdOf(t, e))
+		text, err := e.changes(t.Context(), client)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +141,7 @@ func TestRealEtcd(t *testing.T) {
 	}
 	put("/registry/services/x", "new")
 	created := changes()
-	call(t, e, "kv/deleterange", map[string]any{"key": []byte("/registry/services/x")})
+	call(t, client, e, "kv/deleterange", map[string]any{"key": []byte("/registry/services/x")})
 	if deleted := changes(); created == before || deleted == created {
 		t.Errorf("changes: %s, created %s, deleted %s", before, created, deleted)
 	}
@@ -151,7 +156,7 @@ func TestRealEtcd(t *testing.T) {
 		t.Fatalf("%v, %v", taken, err)
 	}
 	t.Log(taken)
-	status, err := e.etcdStatus(t.Context(), etcdOf(t, e))
+	status, err := e.etcdStatus(t.Context(), client)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,13 +183,13 @@ func TestRealEtcd(t *testing.T) {
 	if from, ok := again.Restored(); !ok || from != taken.Backup {
 		t.Errorf("restored from %v", from)
 	}
-	e = again
+	e, client = again, etcdOf(t, again)
 	startEtcd(t, etcd, e)
-	keys := call(t, e, "kv/range", map[string]any{"key": []byte("/registry/configmaps/"), "range_end": []byte("/registry/configmaps0")})
+	keys := call(t, client, e, "kv/range", map[string]any{"key": []byte("/registry/configmaps/"), "range_end": []byte("/registry/configmaps0")})
 	if keys.Count != 1 || len(keys.Values[0].Value) != 4000 {
 		t.Errorf("restored %d keys", keys.Count)
 	}
-	after, err := e.etcdStatus(t.Context(), etcdOf(t, e))
+	after, err := e.etcdStatus(t.Context(), client)
 	if err != nil || after.Header.Revision < status.Header.Revision+1_000_000_000 || after.Header.Member != status.Header.Member {
 		t.Errorf("before %+v, after %+v, %v", status, after, err)
 	}
