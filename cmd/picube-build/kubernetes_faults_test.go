@@ -68,14 +68,14 @@ func TestClusterFaults(t *testing.T) {
 	alpha, beta := openCards(t, filepath.Join(out, "alpha")), openCards(t, filepath.Join(out, "beta"))
 	e := newEmulator(t)
 	larger := func(c *emulator.Card) { c.Size, c.CPUs = 8<<30, 2 }
-	var first, worker *emulator.Node
-	var c cluster
+	first := alpha.start(t, e, "rpi1", 1, larger)
+	c := cluster{alpha, first}
+	var worker *emulator.Node
 	for _, fault := range []struct {
 		name string
 		test func(t *testing.T)
 	}{{
 		"the plug is pulled while the cluster begins", func(t *testing.T) {
-			first = alpha.start(t, e, "rpi1", 1, larger)
 			for _, moment := range []string{
 				"beginning a cluster", `Creating static Pod manifest for local etcd`,
 				`static Pod manifest for "kube-apiserver"`, `static Pod manifest for "kube-controller-manager"`, "Applied essential addon: CoreDNS",
@@ -84,9 +84,6 @@ func TestClusterFaults(t *testing.T) {
 				first.PullPlug()
 				plugIn(t, first)
 			}
-			ready(t, first)
-			c = cluster{alpha, first}
-			c.eventually(t, "create configmap kept --from-literal=word=once", "created")
 		},
 	}, {
 		"the other cube was alone, and believes it is 1970", func(t *testing.T) {
@@ -95,6 +92,8 @@ func TestClusterFaults(t *testing.T) {
 				c.Segment, c.Clock, c.Address = "beta", long1970(), netip.MustParseAddr("10.42.2.1")
 			})
 			says(t, worker, "looking for the cluster: 0 of 1 control-plane nodes answer")
+			ready(t, first)
+			c.eventually(t, "create configmap kept --from-literal=word=once", "created")
 			e.JoinSegments("picube", "beta")
 			ready(t, worker)
 			c.eventually(t, "get node rpi2 --no-headers", " Ready ")
@@ -130,11 +129,15 @@ func TestClusterFaults(t *testing.T) {
 				e.SetDHCP(true)
 				for _, n := range []*emulator.Node{worker, first} {
 					n.CutCable()
+				}
+				time.Sleep(15 * time.Second) // a router restarts no quicker
+				for _, n := range []*emulator.Node{worker, first} {
 					n.MendCable()
 				}
 				for _, n := range []*emulator.Node{worker, first} {
-					if got := ask(t, n, "for i in $(seq 100); do ip -4 -br addr show eth0 | grep "+n.Lease().String()+"/ && exit; sleep 3; done; ip addr"); !strings.Contains(got, n.Lease().String()+"/") {
-						t.Errorf("%s: no lease %v: %s", n.Name(), n.Lease(), got)
+					want := n.Lease().String() + "/"
+					if got := ask(t, n, "for i in $(seq 100); do ip -4 -br addr show eth0 | grep "+want+" && exit; sleep 3; done; ip addr"); !strings.Contains(got, want) {
+						t.Errorf("%s: no lease %s: %s", n.Name(), want, got)
 					}
 				}
 			}
