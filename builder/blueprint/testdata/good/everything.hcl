@@ -34,6 +34,11 @@ cube "picube" {
     kubelet_args  = { "max-pods" = 50 }
     source        = "mirror"
     mirror        = "http://10.0.0.1:5000"
+
+    backups {
+      every = "90m"
+      keep  = 5
+    }
   }
   display "hd44780" {
     on      = ["rpi1"]
