@@ -570,7 +570,7 @@ func TestRecall(t *testing.T) {
 	if err := e.recall(t.Context()); err != nil || began(e) != string(g.snapshot()) {
 		t.Errorf("%v, began with %d bytes", err, len(began(e)))
 	}
-	if last := said[len(said)-1]; !strings.HasPrefix(last, "restored the backup of 20") || !strings.HasSuffix(last, " UTC, 3h0m0s old") {
+	if last := said[len(said)-1]; !strings.HasPrefix(last, "restored the backup of 20") || !strings.HasSuffix(last, " UTC, 3h0m old") {
 		t.Errorf("said %q", said)
 	}
 	if from, ok := e.Restored(); !ok || from != taken.Backup {

@@ -1,6 +1,7 @@
 package kubeadmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -167,7 +169,8 @@ func (e *Engine) when(b Backup) string {
 	if now.Before(at) {
 		return text
 	}
-	return fmt.Sprintf("%s, %s old", text, now.Sub(at).Round(time.Minute))
+	age := strings.TrimSuffix(now.Sub(at).Round(time.Minute).String(), "0s")
+	return fmt.Sprintf("%s, %s old", text, cmp.Or(age, "0m"))
 }
 
 // restore makes etcd's data out of a backup, with the member that kubeadm's
