@@ -18,7 +18,7 @@ func TestExploreThree(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := cubes(3, sound(Settings{Mode: Auto}))
 			shape(s)
-			f := explore(newWorld(s), 400_000, 200)
+			f := explore(newWorld(s), 60_000, 300)
 			t.Log(f)
 			if f.err != nil {
 				t.Fail()
@@ -28,7 +28,7 @@ func TestExploreThree(t *testing.T) {
 	t.Run("two, two faults", func(t *testing.T) {
 		s := cubes(2, sound(Settings{Mode: Auto}))
 		s.faults, s.writes = 2, 1
-		f := explore(newWorld(s), 600_000, 200)
+		f := explore(newWorld(s), 100_000, 300)
 		t.Log(f)
 		if f.err != nil {
 			t.Fail()
@@ -37,7 +37,7 @@ func TestExploreThree(t *testing.T) {
 }
 
 func TestLongWalks(t *testing.T) {
-	for seed := range uint64(5000) {
+	for seed := range uint64(2000) {
 		if way, err := walk(chance(seed, sound(Settings{Mode: Auto})), seed, 400); err != nil {
 			t.Fatalf("seed %d: %v after\n\t%s", seed, err, strings.Join(way, "\n\t"))
 		}
