@@ -214,7 +214,9 @@ func TestClusterRestore(t *testing.T) {
 		c.eventually(t, "get node "+n.Name()+" --no-headers", " Ready ")
 	}
 	c.eventually(t, "get deployment web -o jsonpath={.status.readyReplicas}", "1")
-	t.Log(ask(t, c.first, "picube-node status"))
+	if out := ask(t, c.first, "picube-node status"); !strings.Contains(out, "this node was restored from one of ") {
+		t.Errorf("its status: %s", out)
+	}
 	t.Log(c.kubectl(t, "get pods -A -o wide"))
 
 	ask(t, worker, "sudo rm -r /var/lib/picube/backups")

@@ -28,11 +28,20 @@ func clusterEngine() (*kubeadmd.Engine, error) {
 	return engine, nil
 }
 
+// soon is how often a node that is no member yet is looked at.
+const soon = 10 * time.Second
+
 // keepBackups takes backups for as long as the node runs.
 func keepBackups(ctx context.Context, engine *kubeadmd.Engine, log *slog.Logger) error {
 	if !engine.IsControlPlane() {
 		return nil
 	}
+	for !engine.IsMember() {
+		if err := engine.Pause(ctx, soon); err != nil {
+			return err
+		}
+	}
+	// What it was restored from is known only now.
 	if err := tellBackup(engine, kubeadmd.Taken{}, nil); err != nil {
 		log.Warn("cannot tell of backups", "error", err)
 	}
