@@ -105,6 +105,9 @@ func (e *Engine) recall(ctx context.Context) error {
 		if err := e.Pause(ctx, nextAsked); err != nil {
 			return err
 		}
+		if len(e.Config.ControlPlane) > 1 {
+			return errors.New("others of the control plane may have come up that have the cluster's state")
+		}
 	}
 }
 
