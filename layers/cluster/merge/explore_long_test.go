@@ -28,9 +28,9 @@ func TestExploreThree(t *testing.T) {
 	t.Run("two, two faults", func(t *testing.T) {
 		s := cubes(2, sound(Settings{Mode: Auto}))
 		s.faults, s.writes = 2, 1
-		f := explore(newWorld(s), 100_000, 300)
+		f := explore(newWorld(s), 400_000, 300)
 		t.Log(f)
-		if f.err != nil {
+		if f.err != nil || !f.complete {
 			t.Fail()
 		}
 	})
