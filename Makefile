@@ -17,7 +17,7 @@ LINT := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 .PHONY: test tools vet lint cross unit long judge broad bases hardware cluster cluster-faults bench bench-tools
 
 # With CI=true the cards boot too, dpkg itself installs what the builder does, and
-# two cards become a cluster, for which Kubernetes is compiled: an hour in all.
+# two cards become a cluster, for which Kubernetes is compiled: most of an hour.
 test: tools vet lint cross unit $(if $(filter true,$(CI)),long judge cluster)
 
 define install
@@ -91,8 +91,8 @@ hardware:
 	$(call install,fdtoverlay:device-tree-compiler mcopy:mtools qemu-system-aarch64:qemu-system-arm)
 	go test -tags hardware -timeout 60m -v -run TestHardware ./cmd/picube-build $(if $(QEMU),-args -qemu '$(QEMU)')
 
-# Two cards become a Kubernetes cluster, which has to work: a quarter of an
-# hour on two quiet cores, and once as long to compile it.
+# Two cards become a Kubernetes cluster, which has to work: seven minutes on two
+# quiet cores, and ten to compile it.
 cluster:
 	go test -tags cluster -timeout 80m -v -run 'TestCluster$$' ./cmd/picube-build
 
