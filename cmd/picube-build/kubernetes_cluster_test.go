@@ -131,30 +131,12 @@ func (c cluster) asLaptop(t *testing.T, server, path string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var config struct {
-		Clusters []struct {
-			Cluster struct {
-				CA string `yaml:"certificate-authority-data"`
-			} `yaml:"cluster"`
-		} `yaml:"clusters"`
-		Users []struct {
-			User struct {
-				Certificate string `yaml:"client-certificate-data"`
-				Key         string `yaml:"client-key-data"`
-			} `yaml:"user"`
-		} `yaml:"users"`
-	}
+	var config kubeconfig
 	if err := yaml.Unmarshal(text, &config); err != nil {
 		t.Fatal(err)
 	}
-	plain := func(s string) []byte {
-		b, err := base64.StdEncoding.DecodeString(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	status, body, err := c.ask(t, plain(config.Users[0].User.Certificate), plain(config.Users[0].User.Key), plain(config.Clusters[0].Cluster.CA), http.MethodGet, "https://"+server+":6443"+path, "")
+	user := config.Users[0].User
+	status, body, err := c.ask(t, user.Certificate, user.Key, config.Clusters[0].Cluster.Authority, http.MethodGet, "https://"+server+":6443"+path, "")
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("status %d", status)
 	}
