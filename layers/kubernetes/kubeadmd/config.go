@@ -35,6 +35,25 @@ type Config struct {
 	APIServerArgs map[string]string `yaml:"apiServerArgs,omitempty"`
 	EtcdImage     string            `yaml:"etcdImage,omitempty"` // on control-plane nodes
 	Backups       Backups           `yaml:"backups,omitempty"`
+	// Cubes are those that begin clusters of their own, by name, the node's own
+	// included; none: there is one cluster.
+	Cubes []Cube `yaml:"cubes,omitempty"`
+	Merge Merge  `yaml:"merge,omitempty"`
+	// Home is the one of Cubes to whose cluster the node belongs at first;
+	// ControlPlane is that cube's.
+	Home string `yaml:"home,omitempty"`
+}
+
+// Cube is one that began a cluster of its own.
+type Cube struct {
+	Name         string   `yaml:"name"`
+	ControlPlane []Member `yaml:"controlPlane"`
+}
+
+// Merge says how clusters of one identity that meet become one.
+type Merge struct {
+	Mode string `yaml:"mode"`           // "auto", "ask" or "off"
+	Lead string `yaml:"lead,omitempty"` // the cube whose cluster leads; empty: the eldest
 }
 
 // Backups are of etcd, left with workers.
