@@ -1,0 +1,474 @@
+package kubeadmd
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Handing over is how users' objects get from a cluster that ends into the one
+// that it becomes part of: all that users made, as they made it; what the system
+// made for itself, or out of theirs, the leader's system makes anew.
+//
+// Server-side apply alone would not do: of an object that both have it makes
+// one with the fields of both. So an object of the leader that did not come
+// from here is never touched.
+
+// mergedFrom is the annotation that says where an object came from.
+const mergedFrom = "picube.io/merged-from"
+
+// object is any object, as JSON has it.
+type object = map[string]any
+
+// resource is a kind of objects and where they are.
+type resource struct {
+	path       string // "/api/v1", "/apis/apps/v1"
+	apiVersion string
+	Name       string   `json:"name"`
+	Kind       string   `json:"kind"`
+	Namespaced bool     `json:"namespaced"`
+	Verbs      []string `json:"verbs"`
+}
+
+// API is a cluster's API.
+type API struct {
+	URL    string
+	Client *http.Client
+}
+
+// Handed is what became of an attempt to hand over.
+type Handed struct {
+	Objects   int      // there are
+	Conflicts []string // those that the leader has differently, sorted
+}
+
+// HandOver applies all users' objects of one cluster at another one; from names
+// the first. It may be done any number of times.
+func HandOver(ctx context.Context, from, to API, origin string) (Handed, error) {
+	var h Handed
+	objects, err := from.userObjects(ctx)
+	if err != nil {
+		return h, err
+	}
+	kinds, err := to.resources(ctx)
+	if err != nil {
+		return h, err
+	}
+	slices.SortStableFunc(objects, func(a, b object) int { return cmp.Compare(order(a), order(b)) })
+	var errs []error
+	for _, o := range objects {
+		h.Objects++
+		at := slices.IndexFunc(kinds, func(r resource) bool { return r.apiVersion == o["apiVersion"] && r.Kind == o["kind"] })
+		if at < 0 { // perhaps a definition that was applied just now
+			errs = append(errs, fmt.Errorf("%s: cannot find its kind in the other cluster", describe(o)))
+			continue
+		}
+		conflict, err := to.apply(ctx, kinds[at].of(o), forLeader(o), origin)
+		if conflict {
+			h.Conflicts = append(h.Conflicts, describe(o))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", describe(o), err))
+		}
+	}
+	slices.Sort(h.Conflicts)
+	return h, errors.Join(errs...)
+}
+
+// order puts first what others need.
+func order(o object) int {
+	first := []string{
+		"CustomResourceDefinition", "Namespace", "PriorityClass", "StorageClass", "ServiceAccount", "Secret", "ConfigMap",
+		"PersistentVolume", "PersistentVolumeClaim", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "Service",
+	}
+	last := []string{"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "ValidatingAdmissionPolicyBinding"}
+	kind := text(o, "kind")
+	if i := slices.Index(first, kind); i >= 0 {
+		return i
+	}
+	return len(first) + 1 + slices.Index(last, kind)
+}
+
+// apply makes or brings up to date an object, unless another one is there.
+func (a API) apply(ctx context.Context, path string, o object, origin string) (conflict bool, err error) {
+	there, err := a.read(ctx, path)
+	switch {
+	case err != nil:
+		return false, err
+	case there != nil && text(there, "metadata", "annotations", mergedFrom) != origin:
+		return !reflect.DeepEqual(part(forLeader(there), o), o), nil
+	}
+	set(o, origin, "metadata", "annotations", mergedFrom)
+	body, err := json.Marshal(o)
+	if err != nil {
+		return false, err
+	}
+	code, answer, err := a.do(ctx, http.MethodPatch, path+"?fieldManager=picube-merge", "application/apply-patch+yaml", body)
+	switch {
+	case err != nil:
+		return false, err
+	case code == http.StatusConflict:
+		return true, nil
+	case code/100 != 2:
+		return false, fmt.Errorf("%d %s", code, message(answer))
+	}
+	return false, nil
+}
+
+// part returns of a what b has, too: the rest are the server's defaults.
+func part(a, b any) any {
+	switch b := b.(type) {
+	case map[string]any:
+		m, ok := a.(map[string]any)
+		if !ok {
+			return a
+		}
+		out := object{}
+		for k, v := range b {
+			if _, ok := m[k]; ok {
+				out[k] = part(m[k], v)
+			}
+		}
+		return out
+	case []any:
+		l, ok := a.([]any)
+		if !ok || len(l) != len(b) {
+			return a
+		}
+		out := make([]any, len(l))
+		for i := range l {
+			out[i] = part(l[i], b[i])
+		}
+		return out
+	}
+	return a
+}
+
+// userObjects returns everything that users made.
+func (a API) userObjects(ctx context.Context) ([]object, error) {
+	kinds, err := a.resources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []object
+	for _, r := range kinds {
+		next := ""
+		for {
+			code, data, err := a.do(ctx, http.MethodGet, r.path+"/"+r.Name+"?limit=100&continue="+url.QueryEscape(next), "", nil)
+			if err != nil {
+				return nil, err
+			}
+			if code != http.StatusOK {
+				return nil, fmt.Errorf("%s: %d %s", r.Name, code, message(data))
+			}
+			var list struct {
+				Metadata struct {
+					Continue string `json:"continue"`
+				} `json:"metadata"`
+				Items []object `json:"items"`
+			}
+			if err := json.Unmarshal(data, &list); err != nil {
+				return nil, fmt.Errorf("%s: %w", r.Name, err)
+			}
+			for _, o := range list.Items {
+				o["apiVersion"], o["kind"] = r.apiVersion, r.Kind
+				if isUsers(o) {
+					out = append(out, o)
+				}
+			}
+			if next = list.Metadata.Continue; next == "" {
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// resources returns the kinds of objects that can be listed and applied, each
+// in its group's preferred version.
+func (a API) resources(ctx context.Context) ([]resource, error) {
+	var groups struct {
+		Groups []struct {
+			Preferred struct {
+				GroupVersion string `json:"groupVersion"`
+			} `json:"preferredVersion"`
+		} `json:"groups"`
+	}
+	if err := a.get(ctx, "/apis", &groups); err != nil {
+		return nil, err
+	}
+	versions := []string{"v1"}
+	for _, g := range groups.Groups {
+		versions = append(versions, g.Preferred.GroupVersion)
+	}
+	var out []resource
+	for _, v := range versions {
+		path := "/apis/" + v
+		if v == "v1" {
+			path = "/api/v1"
+		}
+		var list struct {
+			Resources []resource `json:"resources"`
+		}
+		if err := a.get(ctx, path, &list); err != nil {
+			return nil, err
+		}
+		for _, r := range list.Resources {
+			r.path, r.apiVersion = path, v
+			can := func(verb string) bool { return slices.Contains(r.Verbs, verb) }
+			if can("list") && can("patch") && can("create") && !strings.Contains(r.Name, "/") && !slices.Contains(systemKinds(), r.Kind) {
+				out = append(out, r)
+			}
+		}
+	}
+	return out, nil
+}
+
+// systemKinds are those that only the system makes, or that are of a node.
+func systemKinds() []string {
+	return []string{
+		"Node", "Event", "Lease", "LeaseCandidate", "Endpoints", "EndpointSlice", "ControllerRevision", "CSINode", "CSIStorageCapacity",
+		"VolumeAttachment", "CertificateSigningRequest", "APIService", "FlowSchema", "PriorityLevelConfiguration",
+		"IPAddress", "ServiceCIDR", "ResourceSlice", "StorageVersion", "ClusterTrustBundle",
+	}
+}
+
+// isUsers reports whether an object is one that a user made: not the system's
+// own, and not one that another object stands for.
+func isUsers(o object) bool {
+	name, namespace := text(o, "metadata", "name"), text(o, "metadata", "namespace")
+	if owners, _ := at(o, "metadata", "ownerReferences").([]any); len(owners) > 0 {
+		return false
+	}
+	if at(o, "metadata", "deletionTimestamp") != nil {
+		return false
+	}
+	system := []string{"kube-system", "kube-public", "kube-node-lease"}
+	if slices.Contains(system, namespace) {
+		return false
+	}
+	switch text(o, "kind") {
+	case "Namespace":
+		return name != "default" && !slices.Contains(system, name)
+	case "Service":
+		return name != "kubernetes" || namespace != "default"
+	case "ServiceAccount":
+		return name != "default"
+	case "ConfigMap":
+		return name != "kube-root-ca.crt"
+	case "Secret":
+		return text(o, "type") != "kubernetes.io/service-account-token"
+	case "Pod":
+		return text(o, "metadata", "annotations", "kubernetes.io/config.mirror") == ""
+	case "PriorityClass":
+		return !strings.HasPrefix(name, "system-")
+	case "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding":
+		return text(o, "metadata", "labels", "kubernetes.io/bootstrapping") == "" &&
+			!strings.HasPrefix(name, "system:") && !strings.HasPrefix(name, "kubeadm:")
+	}
+	return true
+}
+
+// forLeader returns an object without what only holds where it was made. What
+// is not changed is shared with the given one.
+func forLeader(o object) object {
+	out := object{"apiVersion": o["apiVersion"], "kind": o["kind"]}
+	for k, v := range o {
+		if k != "status" && k != "metadata" {
+			out[k] = copied(v)
+		}
+	}
+	meta := object{"name": text(o, "metadata", "name")}
+	if namespace := text(o, "metadata", "namespace"); namespace != "" {
+		meta["namespace"] = namespace
+	}
+	for _, k := range []string{"labels", "annotations"} {
+		if v := at(o, "metadata", k); v != nil {
+			meta[k] = copied(v)
+		}
+	}
+	out["metadata"] = meta
+	for _, a := range []string{
+		mergedFrom, "kubectl.kubernetes.io/last-applied-configuration", "deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation",
+		"pv.kubernetes.io/bind-completed", "pv.kubernetes.io/bound-by-controller",
+	} {
+		drop(out, "metadata", "annotations", a)
+	}
+	if m, _ := meta["annotations"].(object); len(m) == 0 {
+		delete(meta, "annotations")
+	}
+	switch text(o, "kind") {
+	case "Service":
+		if text(o, "spec", "clusterIP") != "None" { // another one's here
+			drop(out, "spec", "clusterIP")
+			drop(out, "spec", "clusterIPs")
+		}
+		drop(out, "spec", "healthCheckNodePort")
+	case "PersistentVolume":
+		drop(out, "spec", "claimRef", "uid")
+		drop(out, "spec", "claimRef", "resourceVersion")
+	case "ServiceAccount":
+		delete(out, "secrets")
+	case "Pod":
+		drop(out, "spec", "nodeName")
+	case "Job":
+		forgetJob(out)
+		if at(o, "status", "completionTime") != nil { // it is not to run once more
+			set(out, true, "spec", "suspend")
+		}
+	}
+	return out
+}
+
+// forgetJob takes out what ties a job's pods to the job of that time.
+func forgetJob(o object) {
+	if manual, _ := at(o, "spec", "manualSelector").(bool); manual {
+		return
+	}
+	drop(o, "spec", "selector")
+	for _, where := range [][]string{{"metadata"}, {"spec", "template", "metadata"}} {
+		for _, l := range []string{"controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"} {
+			drop(o, append(slices.Clone(where), "labels", l)...)
+		}
+	}
+}
+
+func describe(o object) string {
+	name := text(o, "metadata", "name")
+	if namespace := text(o, "metadata", "namespace"); namespace != "" {
+		name = namespace + "/" + name
+	}
+	return text(o, "kind") + " " + name
+}
+
+// of is where an object of the kind is.
+func (r resource) of(o object) string {
+	p := r.path
+	if r.Namespaced {
+		p += "/namespaces/" + url.PathEscape(text(o, "metadata", "namespace"))
+	}
+	return p + "/" + r.Name + "/" + url.PathEscape(text(o, "metadata", "name"))
+}
+
+func (a API) get(ctx context.Context, path string, answer any) error {
+	code, data, err := a.do(ctx, http.MethodGet, path, "", nil)
+	if err != nil {
+		return err
+	}
+	if code != http.StatusOK {
+		return fmt.Errorf("%s: %d %s", path, code, message(data))
+	}
+	if err := json.Unmarshal(data, answer); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// read returns an object; nil: there is none.
+func (a API) read(ctx context.Context, path string) (object, error) {
+	code, data, err := a.do(ctx, http.MethodGet, path, "", nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case code == http.StatusNotFound:
+		return nil, nil
+	case code != http.StatusOK:
+		return nil, fmt.Errorf("%d %s", code, message(data))
+	}
+	var o object
+	return o, json.Unmarshal(data, &o)
+}
+
+func (a API) do(ctx context.Context, method, path, kind string, body []byte) (code int, answer []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, a.URL+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	if kind != "" {
+		req.Header.Set("Content-Type", kind)
+	}
+	resp, err := a.Client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if len(answer) > maxAnswer {
+		err = fmt.Errorf("%s: answer is larger than %d bytes", path, maxAnswer)
+	}
+	return resp.StatusCode, answer, err
+}
+
+// message is the text of a metav1.Status.
+func message(answer []byte) string {
+	var status struct {
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(answer, &status) != nil {
+		return ""
+	}
+	return status.Message
+}
+
+// at returns what stands at a place in an object, if anything.
+func at(o any, path ...string) any {
+	for _, p := range path {
+		m, ok := o.(map[string]any)
+		if !ok {
+			return nil
+		}
+		o = m[p]
+	}
+	return o
+}
+
+func text(o any, path ...string) string {
+	s, _ := at(o, path...).(string)
+	return s
+}
+
+func drop(o object, path ...string) {
+	if m, ok := at(o, path[:len(path)-1]...).(map[string]any); ok {
+		delete(m, path[len(path)-1])
+	}
+}
+
+func set(o object, v any, path ...string) {
+	for _, p := range path[:len(path)-1] {
+		next, ok := o[p].(map[string]any)
+		if !ok {
+			next = object{}
+			o[p] = next
+		}
+		o = next
+	}
+	o[path[len(path)-1]] = v
+}
+
+// copied is a deep copy of what JSON can hold.
+func copied(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(object, len(v))
+		for k, e := range v {
+			out[k] = copied(e)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = copied(e)
+		}
+		return out
+	}
+	return v
+}

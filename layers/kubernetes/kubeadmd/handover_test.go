@@ -1,0 +1,148 @@
+package kubeadmd
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// fakeAPI keeps objects by their path, and knows a few kinds.
+type fakeAPI struct {
+	objects map[string]object
+	applied int
+}
+
+var kindsOfTest = map[string][]resource{
+	"/api/v1": {
+		{Name: "configmaps", Kind: "ConfigMap", Namespaced: true}, {Name: "services", Kind: "Service", Namespaced: true},
+		{Name: "secrets", Kind: "Secret", Namespaced: true}, {Name: "namespaces", Kind: "Namespace"},
+		{Name: "pods", Kind: "Pod", Namespaced: true}, {Name: "persistentvolumes", Kind: "PersistentVolume"},
+		{Name: "persistentvolumeclaims", Kind: "PersistentVolumeClaim", Namespaced: true}, {Name: "nodes", Kind: "Node"},
+		{Name: "services/status", Kind: "Service", Namespaced: true},
+	},
+	"/apis/apps/v1":  {{Name: "deployments", Kind: "Deployment", Namespaced: true}, {Name: "replicasets", Kind: "ReplicaSet", Namespaced: true}},
+	"/apis/batch/v1": {{Name: "jobs", Kind: "Job", Namespaced: true}},
+}
+
+func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	answer := func(v any) { _ = json.NewEncoder(w).Encode(v) }
+	p := r.URL.Path
+	if p == "/apis" {
+		answer(object{"groups": []any{
+			object{"preferredVersion": object{"groupVersion": "apps/v1"}}, object{"preferredVersion": object{"groupVersion": "batch/v1"}},
+		}})
+		return
+	}
+	if list, ok := kindsOfTest[p]; ok {
+		list = slices.Clone(list)
+		for i := range list {
+			list[i].Verbs = []string{"create", "list", "patch"}
+		}
+		answer(object{"resources": list})
+		return
+	}
+	if r.Method == http.MethodPatch {
+		data, _ := io.ReadAll(r.Body)
+		var o object
+		if json.Unmarshal(data, &o) != nil || r.URL.Query().Get("fieldManager") == "" || r.URL.Query().Has("force") {
+			http.Error(w, "{}", http.StatusBadRequest)
+			return
+		}
+		set(o, "made here", "metadata", "uid")
+		f.objects[p], f.applied = o, f.applied+1
+		answer(o)
+		return
+	}
+	if o, ok := f.objects[p]; ok {
+		answer(o)
+		return
+	}
+	dir, name := path.Split(p)
+	if slices.ContainsFunc(kindsOfTest[path.Clean(dir)], func(k resource) bool { return k.Name == name }) {
+		items := []object{}
+		for at, o := range f.objects {
+			if strings.HasPrefix(at, path.Clean(dir)) && path.Base(path.Dir(at)) == name {
+				items = append(items, o)
+			}
+		}
+		answer(object{"items": items})
+		return
+	}
+	http.Error(w, "{}", http.StatusNotFound)
+}
+
+func parse(t *testing.T, text string) object {
+	t.Helper()
+	var o object
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func serve(t *testing.T, f *fakeAPI) API {
+	s := httptest.NewTLSServer(f)
+	t.Cleanup(s.Close)
+	return API{URL: s.URL, Client: s.Client()}
+}
+
+func TestHandOver(t *testing.T) {
+	const apps, core = "/apis/apps/v1/namespaces/default/deployments/", "/api/v1/namespaces/default/"
+	from := &fakeAPI{objects: map[string]object{
+		apps + "web":              parse(t, `{"metadata":{"name":"web","namespace":"default","uid":"1","managedFields":[]},"spec":{"replicas":2},"status":{"replicas":2}}`),
+		apps + "both":             parse(t, `{"metadata":{"name":"both","namespace":"default"},"spec":{"replicas":2}}`),
+		core + "configmaps/same":  parse(t, `{"metadata":{"name":"same","namespace":"default"},"data":{"a":"b"}}`),
+		core + "services/web":     parse(t, `{"metadata":{"name":"web","namespace":"default"},"spec":{"clusterIP":"10.96.0.7","clusterIPs":["10.96.0.7"],"ports":[{"port":80}]}}`),
+		core + "pods/web-1":       parse(t, `{"metadata":{"name":"web-1","namespace":"default","ownerReferences":[{"kind":"ReplicaSet"}]}}`),
+		"/api/v1/namespaces/shop": parse(t, `{"metadata":{"name":"shop"}}`),
+		"/api/v1/nodes/rpi5":      parse(t, `{"metadata":{"name":"rpi5"}}`),
+		"/api/v1/namespaces/kube-system/configmaps/own":          parse(t, `{"metadata":{"name":"own","namespace":"kube-system"}}`),
+		"/api/v1/namespaces/default/configmaps/kube-root-ca.crt": parse(t, `{"metadata":{"name":"kube-root-ca.crt","namespace":"default"}}`),
+		"/apis/batch/v1/namespaces/default/jobs/once":            parse(t, `{"metadata":{"name":"once","namespace":"default","labels":{"controller-uid":"7"}},"spec":{"selector":{"matchLabels":{"controller-uid":"7"}}},"status":{"completionTime":"2026-01-01T00:00:00Z"}}`),
+		"/api/v1/persistentvolumes/disk":                         parse(t, `{"metadata":{"name":"disk"},"spec":{"claimRef":{"name":"data","namespace":"default","uid":"9","resourceVersion":"3"}}}`),
+		"/api/v1/namespaces/default/persistentvolumeclaims/data": parse(t, `{"metadata":{"name":"data","namespace":"default","annotations":{"pv.kubernetes.io/bind-completed":"yes"}},"spec":{"volumeName":"disk"}}`),
+	}}
+	to := &fakeAPI{objects: map[string]object{
+		apps + "both":            parse(t, `{"metadata":{"name":"both","namespace":"default"},"spec":{"replicas":5,"strategy":{}}}`),
+		core + "configmaps/same": parse(t, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"same","namespace":"default"},"data":{"a":"b"}}`),
+	}}
+	a, b := serve(t, from), serve(t, to)
+	for range 2 { // the second time nothing is new, and nothing is wrong
+		h, err := HandOver(t.Context(), a, b, "beta/1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Objects != 8 || !slices.Equal(h.Conflicts, []string{"Deployment default/both"}) {
+			t.Errorf("handed over %+v", h)
+		}
+	}
+	if to.objects[apps+"both"]["spec"].(object)["replicas"] != 5.0 {
+		t.Error("an object of the leader was changed")
+	}
+	for at, want := range map[string]string{
+		apps + "web":          `{"replicas":2}`,
+		core + "services/web": `{"ports":[{"port":80}]}`,
+		"/apis/batch/v1/namespaces/default/jobs/once":            `{"suspend":true}`,
+		"/api/v1/persistentvolumes/disk":                         `{"claimRef":{"name":"data","namespace":"default"}}`,
+		"/api/v1/namespaces/default/persistentvolumeclaims/data": `{"volumeName":"disk"}`,
+	} {
+		o := to.objects[at]
+		if o == nil || !reflect.DeepEqual(o["spec"], any(parse(t, want))) || o["status"] != nil || text(o, "metadata", "annotations", mergedFrom) != "beta/1" {
+			t.Errorf("%s: %v", at, o)
+		}
+	}
+	if o := to.objects["/api/v1/namespaces/default/persistentvolumeclaims/data"]; at(o, "metadata", "annotations", "pv.kubernetes.io/bind-completed") != nil {
+		t.Error("the claim says that it is bound")
+	}
+	for _, gone := range []string{"/api/v1/nodes/rpi5", core + "pods/web-1", "/api/v1/namespaces/kube-system/configmaps/own"} {
+		if to.objects[gone] != nil {
+			t.Errorf("%s was handed over", gone)
+		}
+	}
+}
