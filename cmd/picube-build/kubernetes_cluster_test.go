@@ -40,7 +40,10 @@ import (
 	"github.com/picube/picube-build/builder/emulator"
 )
 
-var clusterNodes = flag.Int("cluster-nodes", 2, "how many cards TestCluster switches on")
+var (
+	clusterNodes = flag.Int("cluster-nodes", 2, "how many cards TestCluster switches on")
+	clusterLoad  = flag.Duration("cluster-load", 0, "how long TestCluster keeps its cluster under load in the end")
+)
 
 // webImage compiles the test's own program and puts it into a registry of this
 // process; it returns the image's name.
@@ -232,6 +235,37 @@ func certificateRequest(t *testing.T, name string) string {
 	return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
 }
 
+// load keeps every processor of every node busy and rolls a Deployment over
+// again and again: nothing that a cluster consists of starts anew meanwhile.
+func (c cluster) load(t *testing.T, nodes []*emulator.Node, length time.Duration) {
+	const restarts = `get pods -A -o jsonpath='{range .items[*]}{.metadata.namespace}{"/"}{.metadata.name}{" "}{.status.containerStatuses[*].restartCount}{"\n"}{end}'`
+	const units = "systemctl show -P NRestarts containerd kubelet kube-proxy picube-join | xargs"
+	before := map[string]string{}
+	for _, n := range nodes {
+		ask(t, n, `for i in $(seq $(nproc)); do sudo systemd-run -q --unit busy$i sh -c "while :; do :; done"; done`)
+		before[n.Name()] = ask(t, n, units)
+	}
+	rounds := 0
+	for begin := time.Now(); time.Since(begin) < length; rounds++ {
+		c.eventually(t, "rollout restart deployment/web", "restarted")
+		c.eventually(t, "rollout status deployment/web --timeout=10m", "successfully rolled out")
+		time.Sleep(20 * time.Second)
+	}
+	for _, n := range nodes {
+		ask(t, n, `for i in $(seq $(nproc)); do sudo systemctl stop busy$i; done`)
+		if after := ask(t, n, units); after != before[n.Name()] {
+			t.Errorf("%s: units started anew: %s before, %s after", n.Name(), before[n.Name()], after)
+		}
+	}
+	text := c.eventually(t, restarts, "kube-system/etcd-")
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); strings.HasPrefix(line, "kube-system/") && strings.Trim(strings.Join(f[1:], ""), "0") != "" {
+			t.Errorf("started anew: %s", line)
+		}
+	}
+	t.Logf("%v under load, %d times rolled over\n%s", length, rounds, text)
+}
+
 // startCluster switches all nodes on at once and waits until each is ready.
 func startCluster(t *testing.T, cards built, nodes int) (*emulator.Emulator, cluster) {
 	t.Helper()
@@ -302,9 +336,12 @@ func TestCluster(t *testing.T) {
 		t.Log(ask(t, c.first, "sudo kubeadm certs check-expiration 2>/dev/null"))
 		t.Log(c.kubectl(t, "get pods -A -o wide"))
 	})
+	if *clusterLoad > 0 {
+		t.Run("load", func(t *testing.T) { c.load(t, e.Nodes(), *clusterLoad) })
+	}
 	for _, n := range e.Nodes() {
 		for _, command := range []string{"free -m", "ps -eo rss,comm --sort=-rss | head -15",
-			`for p in $(pidof picube-node); do echo $(tr '\0' ' ' </proc/$p/cmdline) $(sudo grep ^Pss: /proc/$p/smaps_rollup); done`} {
+			"sudo sh -c '" + memory + "'"} {
 			t.Logf("%s: %s\n%s", n.Name(), command, ask(t, n, command))
 		}
 		if failed := ask(t, n, "systemctl --failed --no-legend"); failed != "" {

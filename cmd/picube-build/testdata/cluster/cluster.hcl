@@ -13,4 +13,17 @@ cube "picube" {
     images        = ["IMAGE"]
     manifests     = ["web.yaml"]
   }
+
+  # All that picube-node may have to do, for the sake of its memory.
+  display "hd44780" {
+    on      = ["rpi1"]
+    address = 0x27
+  }
+  display "console" {}
+  fan "gpio" {
+    pin   = 18
+    start = 60
+    stop  = 50
+  }
+  status {}
 }
