@@ -32,6 +32,12 @@ type Cube struct {
 	Network  Network
 	Nodes    []*Node // by number
 
+	// ControlPlane are the nodes with which the cube begins a cluster of its own,
+	// by host name, and Home is the cube to whose cluster its nodes belong before
+	// clusters merge. Both are empty where all cubes begin one cluster.
+	ControlPlane []string `json:",omitempty"`
+	Home         string   `json:",omitempty"`
+
 	WiFi       []WiFi      `json:",omitempty"`
 	Kubernetes *Kubernetes `json:",omitempty"`
 	Displays   []Display   `json:",omitempty"`
@@ -40,6 +46,8 @@ type Cube struct {
 	Time       Time
 
 	Range hcl.Range `json:"-"` // of the block's header
+
+	controlPlaneAt hcl.Range
 }
 
 // Node is one Raspberry Pi, overrides applied.
@@ -133,6 +141,7 @@ type Kubernetes struct {
 	KubeletArgs   map[string]string
 	APIServerArgs map[string]string
 	Backups       Backups
+	Merge         Merge     `json:",omitzero"` // zero where all cubes begin one cluster
 	Range         hcl.Range `json:"-"`
 }
 
@@ -141,6 +150,13 @@ type Kubernetes struct {
 type Backups struct {
 	Every time.Duration // 0: never
 	Keep  int
+}
+
+// Merge is what the clusters of several cubes do when they meet.
+type Merge struct {
+	Mode  string    // "auto", "ask" or "off"
+	Lead  string    `json:",omitempty"` // a cube; empty: the eldest cluster's
+	Range hcl.Range `json:"-"`          // of its block; empty: there is none
 }
 
 // Display is an LCD or the console as the cube's face.

@@ -15,7 +15,7 @@ func (p *parser) checkBoards(cubes []*Cube) {
 				p.errorf(n.Range, "Board can't start on this base", "The node %q is a %s: %s", n.Name, n.Board, why)
 			}
 			// etcd runs on 64-bit machines only (etcd.io/docs, "Supported platforms").
-			if c.Kubernetes != nil && slices.Contains(c.Kubernetes.ControlPlane, n.Name) && board.Arch == "armhf" {
+			if c.Kubernetes != nil && slices.Contains(slices.Concat(c.Kubernetes.ControlPlane, c.ControlPlane), n.Name) && board.Arch == "armhf" {
 				p.errorf(n.Range, "Board can't be a control plane",
 					"The node %q is a %s, whose 32-bit system can't run etcd. It can be a worker: name a 64-bit node in \"control_plane\".", n.Name, n.Board)
 			}

@@ -46,7 +46,7 @@ func (p *parser) readCube(b *hcl.Block, place int) *Cube {
 	if why := checkHostname("cube", c.Name); why != "" {
 		p.errorf(b.LabelRanges[0], "Invalid cube name", "%s", why)
 	}
-	s := p.section(b, nil, []string{"nodes!", "hostname", "number", "cluster", "board", "packages", "debconf"}, cubeBlocks...)
+	s := p.section(b, nil, []string{"nodes!", "hostname", "number", "cluster", "board", "packages", "debconf", "control_plane"}, cubeBlocks...)
 	about := map[string]cty.Value{"name": cty.StringVal(c.Name), "number": cty.NumberIntVal(int64(c.Number))}
 	s.ctx = p.context(map[string]cty.Value{"cube": cty.ObjectVal(about)})
 	if s.integer("number", &c.Number, 1, maxNodes) {
@@ -79,6 +79,8 @@ func (p *parser) readCube(b *hcl.Block, place int) *Cube {
 	}
 	if s.layerExists("kubernetes") {
 		c.Kubernetes = s.kubernetes()
+		s.controlPlane(&c.ControlPlane, 1)
+		c.controlPlaneAt = s.at("control_plane")
 	}
 	if s.layerExists("display") {
 		c.Displays = s.displays(c.Nodes)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,14 +37,14 @@ func (s *section) kubernetes() *Kubernetes {
 	}
 	s = s.section(b, s.ctx, []string{"version", "control_plane", "pod_subnet", "service_subnet", "source", "mirror",
 		"manifests", "images", "kubelet_args", "api_server_args"},
-		hcl.BlockHeaderSchema{Type: "backups"})
+		hcl.BlockHeaderSchema{Type: "backups"}, hcl.BlockHeaderSchema{Type: "merge"})
 	if s.text("version", &k.Version) {
 		k.Version = strings.TrimPrefix(k.Version, "v")
 		if !kubernetesVersion.MatchString(k.Version) {
 			s.errorf(s.at("version"), "Invalid version", "A version of Kubernetes has three numbers, like %q, not %q.", defaultKubernetes, k.Version)
 		}
 	}
-	s.controlPlane(k)
+	s.controlPlane(&k.ControlPlane, 0)
 	s.prefix("pod_subnet", &k.PodSubnet)
 	s.prefix("service_subnet", &k.ServiceSubnet)
 	s.choice("source", &k.Source, "auto", "release", "modules", "mirror")
@@ -70,6 +71,7 @@ func (s *section) kubernetes() *Kubernetes {
 	s.arguments("kubelet_args", &k.KubeletArgs)
 	s.arguments("api_server_args", &k.APIServerArgs)
 	s.backups(&k.Backups)
+	s.merge(&k.Merge)
 	return k
 }
 
@@ -93,10 +95,27 @@ func (s *section) backups(b *Backups) {
 	s.integer("keep", &b.Keep, 1, 24)
 }
 
-// controlPlane reads a count or a list of names. The count stands in
-// ControlPlane as empty names until checkKubernetes fills them in.
-func (s *section) controlPlane(k *Kubernetes) {
-	a, ok := s.attrs["control_plane"]
+// merge reads the block; checkMerge looks at it when all cubes are known.
+func (s *section) merge(m *Merge) {
+	block := s.one("merge")
+	if block == nil {
+		return
+	}
+	s = s.section(block, s.ctx, []string{"mode", "lead"})
+	m.Mode, m.Range = mergeAuto, block.DefRange
+	s.choice("mode", &m.Mode, mergeAuto, "ask", "off")
+	if s.text("lead", &m.Lead) {
+		m.Range = s.at("lead")
+	}
+}
+
+const mergeAuto = "auto"
+
+// controlPlane reads a count or a list of names. The count stands as empty
+// names until checkKubernetes fills them in.
+func (s *section) controlPlane(dst *[]string, least int) {
+	const name = "control_plane"
+	a, ok := s.attrs[name]
 	if !ok {
 		return
 	}
@@ -105,14 +124,14 @@ func (s *section) controlPlane(k *Kubernetes) {
 		return
 	}
 	if v.Type() != cty.Number {
-		if s.list("control_plane", &k.ControlPlane) && len(k.ControlPlane) == 0 {
-			s.errorf(s.at("control_plane"), "No control plane", "Name at least one node, or give their number.")
+		if s.list(name, dst) && len(*dst) == 0 {
+			s.errorf(s.at(name), "No control plane", "Name at least one node, or give their number.")
 		}
 		return
 	}
 	count := 0
-	if s.integer("control_plane", &count, 0, 3) {
-		k.ControlPlane = make([]string, count)
+	if s.integer(name, &count, least, 3) {
+		*dst = make([]string, count)
 	}
 }
 
@@ -128,31 +147,38 @@ func (s *section) arguments(name string, dst *map[string]string) {
 }
 
 // checkKubernetes completes the blocks of one cluster's cubes: the first block
-// holds for cubes without one, and without a word the cluster's first node is
-// its control plane.
+// holds for cubes without one, and without a word its cube's first node is the
+// control plane. Cubes with a control plane of their own begin further clusters.
 func (p *parser) checkKubernetes(cluster string, cubes []*Cube) {
-	var first *Kubernetes
-	for _, c := range cubes {
-		if c.Kubernetes == nil {
-			continue
-		}
-		if first == nil {
-			first = c.Kubernetes
-			if first.ControlPlane == nil {
-				first.ControlPlane = make([]string, 1)
+	i := slices.IndexFunc(cubes, func(c *Cube) bool { return c.Kubernetes != nil })
+	if i < 0 {
+		for _, c := range cubes {
+			if c.ControlPlane != nil {
+				p.errorf(c.controlPlaneAt, "No Kubernetes", "The cube %q can't have a control plane: it isn't said that the nodes form a cluster. Add the block: kubernetes {}.", c.Name)
 			}
 		}
-		p.checkAgreement(first, c.Kubernetes)
-		p.fillControlPlane(c)
-	}
-	if first == nil {
 		return
 	}
+	home := cubes[i]
+	first := home.Kubernetes
+	for _, c := range cubes {
+		if k := c.Kubernetes; k != nil && k.ControlPlane != nil && c.ControlPlane != nil {
+			p.errorf(c.controlPlaneAt, "Control plane given twice", "The cube %q has a control_plane of its own, so its kubernetes block at %s can't have one.", c.Name, k.Range)
+			return
+		}
+	}
+	if home.ControlPlane != nil {
+		first.ControlPlane, home.ControlPlane = home.ControlPlane, nil
+	} else if first.ControlPlane == nil {
+		first.ControlPlane = make([]string, 1)
+	}
 	var all []string
-	nodes := map[string]*Node{}
+	nodes, others := map[string]*Node{}, map[string]*Cube{}
 	for _, c := range cubes {
 		for _, n := range c.Nodes {
-			nodes[n.Name] = n
+			if nodes[n.Name] = n; c.ControlPlane != nil {
+				others[n.Name] = c
+			}
 		}
 		if c.Kubernetes == nil {
 			inherited := *first
@@ -160,10 +186,85 @@ func (p *parser) checkKubernetes(cluster string, cubes []*Cube) {
 			c.Kubernetes = &inherited
 			continue
 		}
+		p.checkAgreement(first, c.Kubernetes)
+		fillControlPlane(c.Kubernetes.ControlPlane, c.Nodes)
 		all = append(all, c.Kubernetes.ControlPlane...)
 	}
-	p.checkControlPlane(cluster, first, all, nodes)
+	for _, name := range all {
+		if c := others[name]; c != nil {
+			p.errorf(first.Range, "Node of another cluster", "The node %q can't be in the control plane of %q: its cube %q begins a cluster of its own.", name, home.Name, c.Name)
+			return
+		}
+	}
+	p.checkControlPlane(cluster, first.Range, all, nodes)
 	p.checkSubnets(first, cubes[0].Network.Prefix)
+	begin := []string{home.Name}
+	for _, c := range cubes {
+		if c.ControlPlane != nil {
+			p.checkOwnControlPlane(c, cubes)
+			begin = append(begin, c.Name)
+		}
+	}
+	p.checkMerge(home, begin, cubes)
+	if len(begin) == 1 {
+		return
+	}
+	home.ControlPlane = all
+	for _, c := range cubes {
+		c.Home = home.Name
+		if c.ControlPlane != nil {
+			c.Home = c.Name
+		}
+		c.Kubernetes.Merge = first.Merge
+	}
+}
+
+// checkOwnControlPlane completes that of a cube which begins a cluster.
+func (p *parser) checkOwnControlPlane(c *Cube, cubes []*Cube) {
+	fillControlPlane(c.ControlPlane, c.Nodes)
+	nodes := map[string]*Node{}
+	for _, n := range c.Nodes {
+		nodes[n.Name] = n
+	}
+	for _, other := range cubes {
+		for _, n := range other.Nodes {
+			if other != c && nodes[n.Name] == nil && slices.Contains(c.ControlPlane, n.Name) {
+				p.errorf(c.controlPlaneAt, "Node of another cube", "The node %q belongs to the cube %q. The control plane that %q begins with is made of its own nodes: %s.",
+					n.Name, other.Name, c.Name, strings.Join(names(c.Nodes), ", "))
+				return
+			}
+		}
+	}
+	p.checkControlPlane(c.Name, c.controlPlaneAt, c.ControlPlane, nodes)
+}
+
+// checkMerge looks at what the clusters of the named cubes do when they meet.
+func (p *parser) checkMerge(home *Cube, begin []string, cubes []*Cube) {
+	for _, c := range cubes {
+		if k := c.Kubernetes; c != home && k.Merge.Range != home.Kubernetes.Merge.Range && k.Merge.Range != (hcl.Range{}) {
+			p.errorf(k.Merge.Range, "Merge block of another cube", "How the clusters merge is said once, in the kubernetes block of the cube %q.", home.Name)
+		}
+	}
+	m := &home.Kubernetes.Merge
+	switch {
+	case len(begin) == 1 && m.Mode != "":
+		p.add(&hcl.Diagnostic{
+			Severity: hcl.DiagWarning,
+			Summary:  "Nothing to merge",
+			Detail:   fmt.Sprintf("All cubes begin one cluster, that of %q. A cube begins one of its own with: control_plane = 1.", home.Name),
+			Subject:  m.Range.Ptr(),
+		})
+		*m = Merge{}
+	case len(begin) > 1 && m.Mode == "":
+		m.Mode = mergeAuto
+	}
+	switch i := slices.IndexFunc(cubes, func(c *Cube) bool { return c.Name == m.Lead }); {
+	case m.Lead == "" || slices.Contains(begin, m.Lead):
+	case i < 0:
+		p.errorf(m.Range, "Unknown cube", "There is no cube %q in the cluster.%s Those that can lead are: %s.", m.Lead, didYouMean(m.Lead, begin), strings.Join(begin, ", "))
+	default:
+		p.errorf(m.Range, "Cube without a cluster", "The cube %q can't lead: it begins no cluster of its own. Those that do are: %s.", m.Lead, strings.Join(begin, ", "))
+	}
 }
 
 func (p *parser) checkAgreement(first, k *Kubernetes) {
@@ -172,15 +273,16 @@ func (p *parser) checkAgreement(first, k *Kubernetes) {
 	}
 }
 
-func (p *parser) fillControlPlane(c *Cube) {
-	for i, name := range c.Kubernetes.ControlPlane {
-		if name == "" && i < len(c.Nodes) {
-			c.Kubernetes.ControlPlane[i] = c.Nodes[i].Name
+// fillControlPlane turns a count into the names of the first nodes.
+func fillControlPlane(list []string, nodes []*Node) {
+	for i, name := range list {
+		if name == "" && i < len(nodes) {
+			list[i] = nodes[i].Name
 		}
 	}
 }
 
-func (p *parser) checkControlPlane(cluster string, first *Kubernetes, all []string, nodes map[string]*Node) {
+func (p *parser) checkControlPlane(cluster string, at hcl.Range, all []string, nodes map[string]*Node) {
 	if len(nodes) == 0 {
 		return // the cube's own mistakes were reported
 	}
@@ -188,13 +290,13 @@ func (p *parser) checkControlPlane(cluster string, first *Kubernetes, all []stri
 	for _, name := range all {
 		switch {
 		case name == "":
-			p.errorf(first.Range, "More control planes than nodes", "The cluster %q hasn't got so many nodes.", cluster)
+			p.errorf(at, "More control planes than nodes", "The cluster %q hasn't got so many nodes.", cluster)
 			return
 		case nodes[name] == nil:
-			p.errorf(first.Range, "Unknown node", "The cluster %q has no node %q.%s", cluster, name, didYouMean(name, keys(nodes)))
+			p.errorf(at, "Unknown node", "The cluster %q has no node %q.%s", cluster, name, didYouMean(name, keys(nodes)))
 			return
 		case seen[name]:
-			p.errorf(first.Range, "Duplicate node", `The node %q stands twice in "control_plane".`, name)
+			p.errorf(at, "Duplicate node", `The node %q stands twice in "control_plane".`, name)
 			return
 		}
 		seen[name] = true
@@ -206,10 +308,10 @@ func (p *parser) checkControlPlane(cluster string, first *Kubernetes, all []stri
 			Severity: hcl.DiagWarning,
 			Summary:  "Three control planes on SD cards",
 			Detail:   "Each of the three writes everything that any of them is told, and waits for the slowest card. Use good cards, or one control plane.",
-			Subject:  first.Range.Ptr(),
+			Subject:  at.Ptr(),
 		})
 	default:
-		p.errorf(first.Range, "Wrong number of control planes", "The cluster %q has %d control planes; it needs 1 or 3 to agree when one is lost.", cluster, len(all))
+		p.errorf(at, "Wrong number of control planes", "The cluster %q has %d control planes; it needs 1 or 3 to agree when one is lost.", cluster, len(all))
 	}
 }
 

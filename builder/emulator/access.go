@@ -77,22 +77,45 @@ func (a *access) kubeconfig(e *Emulator, name string) error {
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	cluster := onlyCluster(&doc)
+	clusters := clustersOf(&doc)
+	if len(clusters) == 0 {
+		return fmt.Errorf("%s: cannot find a cluster in it", name)
+	}
+	served := false
+	for _, c := range clusters {
+		ok, err := serve(e, c)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		served = served || ok
+	}
+	if !served {
+		return nil
+	}
+	if text, err = yaml.Marshal(&doc); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return a.write(name, text)
+}
+
+// serve leads a cluster of a kubeconfig to a port of the host, if a started
+// node serves its API.
+func serve(e *Emulator, cluster *yaml.Node) (bool, error) {
 	server := value(cluster, "server")
 	if server == nil {
-		return fmt.Errorf("%s: cannot find the server of its one cluster", name)
+		return false, errors.New("cannot find the server of a cluster")
 	}
 	u, err := url.Parse(server.Value)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return false, err
 	}
 	n := nodeFor(e, u.Hostname())
 	if n == nil {
-		return nil
+		return false, nil
 	}
 	at, err := n.Forward("127.0.0.1:0", apiPort)
 	if err != nil {
-		return err
+		return false, err
 	}
 	// The certificate is still the one for the real name.
 	if value(cluster, "tls-server-name") == nil {
@@ -100,22 +123,23 @@ func (a *access) kubeconfig(e *Emulator, name string) error {
 	}
 	u.Host = at.String()
 	server.Value = u.String()
-	if text, err = yaml.Marshal(&doc); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return a.write(name, text)
+	return true, nil
 }
 
-// onlyCluster returns the one cluster of a kubeconfig, or nil.
-func onlyCluster(doc *yaml.Node) *yaml.Node {
+// clustersOf returns the clusters of a kubeconfig.
+func clustersOf(doc *yaml.Node) []*yaml.Node {
 	if len(doc.Content) != 1 {
 		return nil
 	}
-	clusters := value(doc.Content[0], "clusters")
-	if clusters == nil || len(clusters.Content) != 1 {
+	list := value(doc.Content[0], "clusters")
+	if list == nil {
 		return nil
 	}
-	return value(clusters.Content[0], "cluster")
+	var clusters []*yaml.Node
+	for _, c := range list.Content {
+		clusters = append(clusters, value(c, "cluster"))
+	}
+	return clusters
 }
 
 func scalar(text string) *yaml.Node {

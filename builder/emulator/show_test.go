@@ -29,7 +29,7 @@ func TestShow(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"ssh_config": "Host *\n\tUser pirate\n",
-		"kubeconfig": "apiVersion: v1\nkind: Config\nclusters:\n- name: picube\n  cluster:\n    server: https://rpi1.local:6443\n",
+		"kubeconfig": "apiVersion: v1\nkind: Config\nclusters:\n- name: picube\n  cluster:\n    server: https://rpi1.local:6443\n- name: gone\n  cluster:\n    server: https://gone.local:6443\n",
 	} {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

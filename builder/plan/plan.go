@@ -49,12 +49,15 @@ func (c *Cube) MarshalJSON() ([]byte, error) {
 
 // Node is one card.
 type Node struct {
-	Name    string          `json:"name"`
-	Cube    string          `json:"cube"`
-	Cluster string          `json:"cluster"`
-	Number  int             `json:"number"`
-	Board   string          `json:"board"`
-	Role    string          `json:"role"`
+	Name    string `json:"name"`
+	Cube    string `json:"cube"`
+	Cluster string `json:"cluster"`
+	Number  int    `json:"number"`
+	Board   string `json:"board"`
+	Role    string `json:"role"`
+	// Home is the cube to whose cluster the node belongs before clusters merge;
+	// empty where the cubes begin one cluster.
+	Home    string          `json:"home,omitempty"`
 	Address netip.Prefix    `json:"address"` // on the cubes' wire
 	Root    string          `json:"root"`    // the Root's name
 	Spec    *blueprint.Node `json:"-"`
@@ -134,7 +137,7 @@ func New(bp *blueprint.Blueprint, o Options) (*Plan, hcl.Diagnostics) {
 		if c.Kubernetes == nil {
 			continue
 		}
-		for _, name := range c.Kubernetes.ControlPlane {
+		for _, name := range slices.Concat(c.Kubernetes.ControlPlane, c.ControlPlane) {
 			controlPlane[name] = true
 		}
 	}
@@ -154,6 +157,7 @@ func New(bp *blueprint.Blueprint, o Options) (*Plan, hcl.Diagnostics) {
 			node := &Node{
 				Name: n.Name, Cube: spec.Name, Cluster: spec.Cluster, Number: n.Number, Board: n.Board,
 				Role:    role(spec, controlPlane[n.Name]),
+				Home:    spec.Home,
 				Address: netip.PrefixFrom(n.Address, spec.Network.Prefix.Bits()),
 				Spec:    n,
 			}
@@ -186,6 +190,32 @@ func (p *Plan) Nodes() []*Node {
 		nodes = append(nodes, c.Nodes...)
 	}
 	return nodes
+}
+
+// Beginners returns the cubes that begin clusters of their own within one
+// cluster: the one to which cubes without a control plane belong, then the
+// others in the blueprint's order; none where all cubes begin one.
+func (p *Plan) Beginners(cluster string) []*Cube {
+	var cubes []*Cube
+	for _, c := range p.Cubes {
+		if c.Spec.Cluster != cluster || len(c.Spec.ControlPlane) == 0 {
+			continue
+		}
+		at := len(cubes)
+		if len(c.Spec.Kubernetes.ControlPlane) > 0 {
+			at = 0
+		}
+		cubes = slices.Insert(cubes, at, c)
+	}
+	return cubes
+}
+
+// ControlPlane returns the control-plane nodes of the cluster that begins in a
+// home cube (see Node.Home).
+func (p *Plan) ControlPlane(cluster, home string) []*Node {
+	return slices.DeleteFunc(p.Nodes(), func(n *Node) bool {
+		return n.Cluster != cluster || n.Home != home || n.Role != RoleControlPlane
+	})
 }
 
 // Root returns the root of that name, or nil.
@@ -238,7 +268,8 @@ func rootKey(c *blueprint.Cube, n *Node, arch string) [sha256.Size]byte {
 	var kubernetes blueprint.Kubernetes
 	if c.Kubernetes != nil {
 		kubernetes = *c.Kubernetes
-		kubernetes.ControlPlane = nil // the role says it
+		// The role says it, and node.yaml.
+		kubernetes.ControlPlane, kubernetes.Merge = nil, blueprint.Merge{}
 	}
 	k, err := json.Marshal([]any{
 		arch, n.Role, c.Base, users, hashes, packagesOf(c, n.Spec), c.Debconf, c.Time, kubernetes, features(c),

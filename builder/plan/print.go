@@ -27,7 +27,11 @@ func (p *Plan) Print(w io.Writer) error {
 
 func (c *Cube) print(b *bytes.Buffer) {
 	s := c.Spec
-	fmt.Fprintf(b, "Cube %s (number %d of cluster %s), %s, wire %s\n", s.Name, s.Number, s.Cluster, describeBase(s.Base), s.Network.Prefix)
+	begins := ""
+	if len(s.ControlPlane) > 0 {
+		begins = ", begins one of its own"
+	}
+	fmt.Fprintf(b, "Cube %s (number %d of cluster %s%s), %s, wire %s\n", s.Name, s.Number, s.Cluster, begins, describeBase(s.Base), s.Network.Prefix)
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "  NODE\tBOARD\tROLE\tADDRESS\tROOT")
 	for _, n := range c.Nodes {
@@ -39,6 +43,9 @@ func (c *Cube) print(b *bytes.Buffer) {
 	}
 	if k := s.Kubernetes; k != nil {
 		fmt.Fprintf(b, "  kubernetes %s, pods %s, services %s\n", k.Version, k.PodSubnet, k.ServiceSubnet)
+		if k.Merge.Mode != "" && len(s.ControlPlane) > 0 {
+			fmt.Fprintf(b, "  merge: %s\n", describeMerge(k.Merge))
+		}
 	}
 	for _, wifi := range s.WiFi {
 		key := "open"
@@ -48,6 +55,13 @@ func (c *Cube) print(b *bytes.Buffer) {
 		fmt.Fprintf(b, "  wifi %q: %s, country %s\n", wifi.SSID, key, wifi.Country)
 	}
 	fmt.Fprintln(b)
+}
+
+func describeMerge(m blueprint.Merge) string {
+	if m.Lead == "" {
+		return m.Mode + ", the eldest cluster leads"
+	}
+	return m.Mode + ", the cluster of " + m.Lead + " leads"
 }
 
 func describeBase(b blueprint.Base) string {

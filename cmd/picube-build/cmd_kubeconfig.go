@@ -25,7 +25,9 @@ func (c *cli) kubeconfigCommand() *cobra.Command {
 		Use:   "kubeconfig BLUEPRINT",
 		Short: "Print a file for kubectl, with full rights",
 		Long: `Print a file for kubectl, with full rights in the blueprint's cluster. It is
-made of the keys beside the blueprint; the cubes need not be there.`,
+made of the keys beside the blueprint; the cubes need not be there. Where several
+cubes begin clusters of their own it has a context for each, CLUSTER-CUBE for all
+but the first, unless --server names one.`,
 		Example: `  picube-build kubeconfig blueprints/picube.hcl > ~/.kube/picube
   picube-build kubeconfig --server https://10.42.1.1:6443 blueprints/picube.hcl`,
 		Args:              oneBlueprint,
@@ -42,8 +44,9 @@ made of the keys beside the blueprint; the cubes need not be there.`,
 			if cluster, err = chooseCluster(p, cluster); err != nil {
 				return err
 			}
+			contexts := []kubernetes.Context{{Name: cluster, Server: server}}
 			if server == "" {
-				if server, err = kubernetes.Server(p, cluster); err != nil {
+				if contexts, err = kubernetes.Contexts(p, cluster); err != nil {
 					return err
 				}
 			}
@@ -52,7 +55,7 @@ made of the keys beside the blueprint; the cubes need not be there.`,
 			if err != nil {
 				return err
 			}
-			config, err := kubernetes.Kubeconfig(id, cluster, server)
+			config, err := kubernetes.Kubeconfig(id, contexts...)
 			if err != nil {
 				return err
 			}

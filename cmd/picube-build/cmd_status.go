@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,7 @@ answer are listed with the reason.`,
 // nodeReport is what is known of a node, from itself and from its cluster.
 type nodeReport struct {
 	Cube       string          `json:"cube"`
+	Cluster    string          `json:"cluster,omitempty"` // the one that knows it, by its context in the kubeconfig
 	Name       string          `json:"name"`
 	Error      string          `json:"error,omitempty"` // why it says nothing of itself
 	Status     *statusd.Status `json:"status,omitempty"`
@@ -106,36 +108,53 @@ func (c *cli) askNodes(ctx context.Context, out string, patience time.Duration, 
 }
 
 // join adds to the nodes what their clusters say, and those that only a cluster
-// knows.
+// knows. A node may stand in two lists, as one of its cluster and of the one
+// that this one followed: then it is where it is ready.
 func join(all []nodeReport, clusters []clusterReport) []nodeReport {
 	for _, cluster := range clusters {
-		known := map[string]bool{}
 		for i := range all {
-			if !slices.Contains(cluster.cubes, all[i].Cube) {
-				continue
-			}
-			all[i].KubernetesError = cluster.err
-			for _, n := range cluster.nodes {
-				if n.name == all[i].Name {
-					all[i].Kubernetes = &n.kubernetesNode
-					known[n.name] = true
-				}
+			// Of a node that nobody knows its own cluster's silence is to blame.
+			if slices.Contains(cluster.cubes, all[i].Cube) && (cluster.home == "" || cluster.home == all[i].Cube) {
+				all[i].KubernetesError = cluster.err
 			}
 		}
+	}
+	for _, cluster := range clusters {
 		for _, n := range cluster.nodes {
-			if !known[n.name] {
-				all = append(all, nodeReport{Cube: n.zone, Name: n.name, Error: "its card was not built here", Kubernetes: &n.kubernetesNode})
+			i := slices.IndexFunc(all, func(r nodeReport) bool {
+				return r.Name == n.name && (slices.Contains(cluster.cubes, r.Cube) || r.Cluster != "" && r.Cube == n.zone)
+			})
+			if i < 0 {
+				i = len(all)
+				all = append(all, nodeReport{Cube: n.zone, Name: n.name, Error: "its card was not built here"})
+			}
+			r := &all[i]
+			if r.Kubernetes == nil || n.Ready && !r.Kubernetes.Ready {
+				r.Cluster, r.Kubernetes, r.KubernetesError = cluster.name, &n.kubernetesNode, ""
 			}
 		}
 	}
 	return all
 }
 
-// printNodes is for people.
+// printNodes is for people. Whose cluster a node belongs to is only of interest
+// where there are several.
 func printNodes(w io.Writer, all []nodeReport) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	clusters := map[string]bool{}
+	for _, n := range all {
+		if n.Cluster != "" {
+			clusters[n.Cluster] = true
+		}
+	}
+	if len(clusters) > 1 {
+		fmt.Fprint(tw, "CLUSTER\t")
+	}
 	fmt.Fprintln(tw, "CUBE\tNODE\tROLE\tSTAGE\tKUBERNETES\tVERSION\tTEMP\tREMARKS")
 	for _, n := range all {
+		if len(clusters) > 1 {
+			fmt.Fprintf(tw, "%s\t", cmp.Or(n.Cluster, "-"))
+		}
 		role, stage, temp, kubernetes, version := "-", "-", "-", "-", "-"
 		var remarks []string
 		if n.Kubernetes != nil {

@@ -140,7 +140,7 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kubeconfig, err := kubernetes.Kubeconfig(id, "picube", "https://rpi1.local:6443")
+	kubeconfig, err := kubernetes.Kubeconfig(id, kubernetes.Context{Name: "picube", Server: "https://rpi1.local:6443"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,6 +178,45 @@ other   rpi9  worker         -       Ready       1.34.4   -     does not answer:
 	}
 	if _, err := c.askNodes(t.Context(), t.TempDir(), time.Second, nil); err == nil || !strings.Contains(err.Error(), "cannot find a cube's ssh_config in it") {
 		t.Errorf("an empty folder: %v", err)
+	}
+}
+
+// Of three cubes of one cluster the second was followed by the first, whose own
+// API is gone, and the third is alone; one node is still in both lists.
+func TestStatusOfCubes(t *testing.T) {
+	cubes := []string{"alpha", "beta", "gamma"}
+	var all []nodeReport
+	for _, cube := range cubes {
+		for _, number := range []string{"1", "2"} {
+			all = append(all, nodeReport{Cube: cube, Name: cube + number, Error: "off"})
+		}
+	}
+	node := func(cube, name string, ready bool) clusterNode {
+		return clusterNode{name: name, zone: cube, kubernetesNode: kubernetesNode{Ready: ready, Role: "worker", Version: "1.34.4"}}
+	}
+	var got bytes.Buffer
+	if err := printNodes(&got, join(all, []clusterReport{
+		{name: "home", cubes: cubes, err: "connection refused"},
+		{name: "home-beta", home: "beta", cubes: cubes, nodes: []clusterNode{
+			node("alpha", "alpha1", true), node("alpha", "alpha2", true), node("beta", "beta1", true), node("gamma", "gamma1", false), node("new", "new1", true),
+		}},
+		{name: "home-gamma", home: "gamma", cubes: cubes, nodes: []clusterNode{node("gamma", "gamma1", true), node("new", "new1", false)}},
+		{name: "other", cubes: []string{"other"}, nodes: []clusterNode{node("other", "alpha1", true)}},
+	})); err != nil {
+		t.Fatal(err)
+	}
+	const want = `CLUSTER     CUBE   NODE    ROLE    STAGE  KUBERNETES  VERSION  TEMP  REMARKS
+home-beta   alpha  alpha1  worker  -      Ready       1.34.4   -     does not answer: off
+home-beta   alpha  alpha2  worker  -      Ready       1.34.4   -     does not answer: off
+home-beta   beta   beta1   worker  -      Ready       1.34.4   -     does not answer: off
+-           beta   beta2   -       -      -           -        -     does not answer: off
+home-gamma  gamma  gamma1  worker  -      Ready       1.34.4   -     does not answer: off
+-           gamma  gamma2  -       -      -           -        -     does not answer: off
+home-beta   new    new1    worker  -      Ready       1.34.4   -     does not answer: its card was not built here
+other       other  alpha1  worker  -      Ready       1.34.4   -     does not answer: its card was not built here
+`
+	if got.String() != want {
+		t.Errorf("got\n%s", got.String())
 	}
 }
 

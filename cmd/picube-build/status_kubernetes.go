@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"gopkg.in/yaml.v3"
 )
 
@@ -32,6 +33,8 @@ type kubernetesNode struct {
 
 // clusterReport is what one cluster says of its nodes.
 type clusterReport struct {
+	name  string   // its context in the kubeconfig
+	home  string   // the cube that begins it; empty: all that begin none
 	cubes []string // whose folders have its kubeconfig
 	nodes []clusterNode
 	err   string
@@ -45,27 +48,50 @@ type clusterNode struct {
 // askClusters asks each cluster once whose kubeconfig lies beside the cards.
 func askClusters(ctx context.Context, sshConfigs []string, doors []door, patience time.Duration, dial dial) []clusterReport {
 	var reports []clusterReport
-	seen := map[string]int{} // by the file's content
+	cubes := map[string][]string{} // by the kubeconfig's content
+	var texts []string
 	for _, file := range sshConfigs {
 		dir := filepath.Dir(file)
 		text, err := readBounded(filepath.Join(dir, "kubeconfig"))
 		if err != nil {
 			continue // a cube without Kubernetes
 		}
-		i, ok := seen[string(text)]
-		if !ok {
-			i = len(reports)
-			seen[string(text)] = i
-			ctx, cancel := context.WithTimeout(ctx, patience)
-			nodes, err := askCluster(ctx, text, doors, dial)
-			cancel()
-			r := clusterReport{nodes: nodes}
-			if err != nil {
-				r.err = plain(err).Error()
+		if cubes[string(text)] == nil {
+			texts = append(texts, string(text))
+		}
+		cubes[string(text)] = append(cubes[string(text)], filepath.Base(dir))
+	}
+	for _, text := range texts {
+		var config kubeconfig
+		err := yaml.Unmarshal([]byte(text), &config)
+		if err == nil && (len(config.Clusters) == 0 || len(config.Users) == 0) {
+			err = errors.New("cannot find a cluster in its kubeconfig")
+		}
+		if err != nil {
+			reports = append(reports, clusterReport{cubes: cubes[text], err: err.Error()})
+			continue
+		}
+		for i := range config.Clusters {
+			r := clusterReport{name: config.Clusters[i].Name, cubes: cubes[text]}
+			if i > 0 {
+				r.home = strings.TrimPrefix(r.name, config.Clusters[0].Name+"-")
 			}
 			reports = append(reports, r)
 		}
-		reports[i].cubes = append(reports[i].cubes, filepath.Base(dir))
+		var g errgroup.Group
+		for i := range config.Clusters {
+			r := &reports[len(reports)-len(config.Clusters)+i]
+			g.Go(func() error {
+				ctx, cancel := context.WithTimeout(ctx, patience)
+				defer cancel()
+				var err error
+				if r.nodes, err = askCluster(ctx, config, i, doors, dial); err != nil {
+					r.err = plain(err).Error()
+				}
+				return nil
+			})
+		}
+		_ = g.Wait()
 	}
 	return reports
 }
@@ -73,6 +99,7 @@ func askClusters(ctx context.Context, sshConfigs []string, doors []door, patienc
 // kubeconfig is what the build writes of one.
 type kubeconfig struct {
 	Clusters []struct {
+		Name    string `yaml:"name"`
 		Cluster struct {
 			Server    string    `yaml:"server"`
 			Authority base64PEM `yaml:"certificate-authority-data"`
@@ -94,15 +121,9 @@ func (b *base64PEM) UnmarshalYAML(n *yaml.Node) (err error) {
 	return err
 }
 
-func askCluster(ctx context.Context, text []byte, doors []door, dial dial) ([]clusterNode, error) {
-	var config kubeconfig
-	if err := yaml.Unmarshal(text, &config); err != nil {
-		return nil, err
-	}
-	if len(config.Clusters) == 0 || len(config.Users) == 0 {
-		return nil, errors.New("cannot find a cluster in its kubeconfig")
-	}
-	server, err := url.Parse(config.Clusters[0].Cluster.Server)
+func askCluster(ctx context.Context, config kubeconfig, i int, doors []door, dial dial) ([]clusterNode, error) {
+	cluster := config.Clusters[i].Cluster
+	server, err := url.Parse(cluster.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +133,7 @@ func askCluster(ctx context.Context, text []byte, doors []door, dial dial) ([]cl
 		return nil, err
 	}
 	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(config.Clusters[0].Cluster.Authority)
+	pool.AppendCertsFromPEM(cluster.Authority)
 	hosts := []string{server.Hostname()}
 	if i := slices.IndexFunc(doors, func(d door) bool { return slices.Contains(d.hosts, server.Hostname()) }); i >= 0 {
 		hosts = doors[i].hosts

@@ -310,34 +310,6 @@ func (l *Layer) manifests(k *blueprint.Kubernetes, files map[string][]byte) erro
 	return nil
 }
 
-// LaptopFiles returns the file that kubectl on the laptop needs.
-func (l *Layer) LaptopFiles(p *plan.Plan, c *plan.Cube) (map[string][]byte, error) {
-	if c.Spec.Kubernetes == nil {
-		return nil, nil
-	}
-	id, err := l.Identity(c.Spec.Cluster)
-	if err != nil {
-		return nil, err
-	}
-	server, err := Server(p, c.Spec.Cluster)
-	if err != nil {
-		return nil, err
-	}
-	config, err := Kubeconfig(id, c.Spec.Cluster, server)
-	return map[string][]byte{"kubeconfig": config}, err
-}
-
-// Server returns the API's address as seen from the household: the first
-// control-plane node by its name.
-func Server(p *plan.Plan, cluster string) (string, error) {
-	for _, n := range p.Nodes() {
-		if n.Cluster == cluster && n.Role == plan.RoleControlPlane {
-			return fmt.Sprintf("https://%s.local:%d", n.Name, kubeadmd.APIPort), nil
-		}
-	}
-	return "", fmt.Errorf("cluster %q: cannot find a control plane in it", cluster)
-}
-
 // Names of the authorities as kubeadm gives them.
 const (
 	clusterAuthority = "kubernetes"
@@ -363,9 +335,11 @@ func (l *Layer) Node(p *plan.Plan, n *plan.Node, conf *nodeconf.Node, boot *tree
 	if n.Role == plan.RoleControlPlane {
 		section.EtcdImage = set.Release.EtcdImage()
 	}
-	for _, peer := range p.Nodes() {
-		if peer.Cluster == n.Cluster && peer.Role == plan.RoleControlPlane {
-			section.ControlPlane = append(section.ControlPlane, kubeadmd.Member{Name: peer.Name, Address: peer.Address.Addr().String()})
+	section.ControlPlane = members(p.ControlPlane(n.Cluster, n.Home))
+	if n.Home != "" {
+		section.Home, section.Merge = n.Home, kubeadmd.Merge{Mode: k.Merge.Mode, Lead: k.Merge.Lead}
+		for _, c := range p.Beginners(n.Cluster) {
+			section.Cubes = append(section.Cubes, kubeadmd.Cube{Name: c.Spec.Name, ControlPlane: members(p.ControlPlane(n.Cluster, c.Spec.Name))})
 		}
 	}
 	if err := conf.SetLayer(kubeadmd.Section, section); err != nil {
@@ -391,6 +365,14 @@ func (l *Layer) Node(p *plan.Plan, n *plan.Node, conf *nodeconf.Node, boot *tree
 		}
 	}
 	return nil
+}
+
+func members(nodes []*plan.Node) []kubeadmd.Member {
+	var list []kubeadmd.Member
+	for _, n := range nodes {
+		list = append(list, kubeadmd.Member{Name: n.Name, Address: n.Address.Addr().String()})
+	}
+	return list
 }
 
 // nodeSecrets are the files that make a node a member. A worker gets the
@@ -450,29 +432,4 @@ func nodeSecrets(id *secrets.Cluster, n *plan.Node) (map[string][]byte, error) {
 		out[pki+at+".crt"] = a.Certificate()
 	}
 	return out, nil
-}
-
-// Admin issues a certificate of somebody who may do everything, from the
-// first minute on, before the cluster knows any role.
-func Admin(id *secrets.Cluster, name string) (secrets.Pair, error) {
-	ca, err := id.Authority("kubernetes", clusterAuthority)
-	if err != nil {
-		return secrets.Pair{}, err
-	}
-	return ca.Issue(secrets.Request{Purpose: "admin/" + name, CommonName: name, Organization: []string{"system:masters"}, Client: true})
-}
-
-// Kubeconfig returns the file for the laptop, complete in itself: the server
-// is the first control-plane node by its .local name, or where the caller
-// says.
-func Kubeconfig(id *secrets.Cluster, cluster, server string) ([]byte, error) {
-	ca, err := id.Authority("kubernetes", clusterAuthority)
-	if err != nil {
-		return nil, err
-	}
-	admin, err := Admin(id, "picube:laptop")
-	if err != nil {
-		return nil, err
-	}
-	return kubeadmd.Embedded(cluster, server, ca.Certificate(), admin.Certificate, admin.Key)
 }

@@ -255,7 +255,52 @@ func TestKubeconfig(t *testing.T) {
 		t.Errorf("user %v", config.Users[0].User)
 	}
 	p.Cubes[0].Nodes[0].Role = plan.RoleWorker
-	if _, err := Server(p, "picube"); err == nil {
+	if _, err := Contexts(p, "picube"); err == nil {
 		t.Error("a cluster without a control plane has a server")
+	}
+}
+
+// Two cubes begin clusters, a third belongs to the first one's: all know both,
+// and only control planes can issue certificates.
+func TestCubes(t *testing.T) {
+	l, p := testLayer(t), twoNodes()
+	k := p.Cubes[0].Spec.Kubernetes
+	k.Merge = blueprint.Merge{Mode: "ask", Lead: "beta"}
+	p.Cubes[0].Spec.ControlPlane = []string{"rpi1"}
+	k.ControlPlane = []string{"rpi1"}
+	for i, c := range []blueprint.Cube{{Name: "beta", ControlPlane: []string{"beta-1"}, Home: "beta"}, {Name: "gamma", Home: "picube"}} {
+		c.Cluster, c.Kubernetes = "picube", &blueprint.Kubernetes{Version: k.Version, PodSubnet: k.PodSubnet, ServiceSubnet: k.ServiceSubnet, Merge: k.Merge}
+		n := &plan.Node{
+			Name: c.Name + "-1", Cube: c.Name, Cluster: "picube", Number: 1, Home: c.Home, Role: plan.RoleWorker, Root: plan.RoleWorker,
+			Address: netip.MustParsePrefix(fmt.Sprintf("10.42.%d.1/16", i+2)), Spec: &blueprint.Node{},
+		}
+		if c.ControlPlane != nil {
+			n.Role, n.Root = plan.RoleControlPlane, plan.RoleControlPlane
+		}
+		p.Cubes = append(p.Cubes, &plan.Cube{Spec: &c, Nodes: []*plan.Node{n}})
+	}
+	for _, n := range p.Cubes[0].Nodes {
+		n.Home = "picube"
+	}
+	alpha, beta := kubeadmd.Member{Name: "rpi1", Address: "10.42.1.1"}, kubeadmd.Member{Name: "beta-1", Address: "10.42.2.1"}
+	for _, n := range p.Nodes() {
+		files, c := card(t, l, p, n)
+		want := alpha
+		if n.Cube == "beta" {
+			want = beta
+		}
+		if len(c.ControlPlane) != 1 || c.ControlPlane[0] != want || c.Home != n.Home || c.Merge != (kubeadmd.Merge{Mode: "ask", Lead: "beta"}) {
+			t.Errorf("%s: node.yaml says %+v", n.Name, c)
+		}
+		if len(c.Cubes) != 2 || c.Cubes[0].Name != "picube" || c.Cubes[0].ControlPlane[0] != alpha || c.Cubes[1].Name != "beta" || c.Cubes[1].ControlPlane[0] != beta {
+			t.Errorf("%s: cubes %+v", n.Name, c.Cubes)
+		}
+		if got := files["/etc/kubernetes/pki/ca.key"] != nil; got != (n.Role == plan.RoleControlPlane) {
+			t.Errorf("%s: has the authority's key: %v", n.Name, got)
+		}
+	}
+	contexts, err := Contexts(p, "picube")
+	if want := []Context{{"picube", "https://rpi1.local:6443"}, {"picube-beta", "https://beta-1.local:6443"}}; err != nil || !slices.Equal(contexts, want) {
+		t.Errorf("contexts %v, %v", contexts, err)
 	}
 }
