@@ -14,7 +14,7 @@ TOOLS := bmaptool:bmap-tools cpio:cpio dash:dash depmod:kmod dpkg-deb:dpkg \
 
 LINT := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 
-.PHONY: test tools vet lint cross unit long judge broad bases hardware cluster cluster-faults bench bench-tools
+.PHONY: test tools vet lint cross unit long judge broad bases hardware cluster cluster-faults cluster-merge bench bench-tools
 
 # With CI=true the cards boot too, dpkg itself installs what the builder does, and
 # two cards become a cluster, for which Kubernetes is compiled: most of an hour.
@@ -99,6 +99,11 @@ cluster:
 # The same with what homes do to it, and with a control plane of three: hours.
 cluster-faults:
 	go test -tags cluster -timeout 8h -v -run 'TestCluster.+' ./cmd/picube-build
+
+# Two cubes that run become one, and what is done to them meanwhile: hours.
+# PART="together" takes only the parts whose name has that in it.
+cluster-merge:
+	go test -tags cluster -timeout 12h -v -run 'TestMerge/$(PART)' ./cmd/picube-build
 
 # The builds fill the cache of downloads first; 40 GB of disk are needed.
 # STATES="cold,nothing" takes only those that begin so.

@@ -1,0 +1,26 @@
+cube "alpha" {
+  nodes    = 2
+  hostname = "alpha${node.number}"
+  board    = "rpi3"
+
+  base "debian" {
+    suite = "trixie"
+  }
+
+  kubernetes {
+    version       = "1.34.4"
+    control_plane = 1
+    images        = ["IMAGE"]
+  }
+}
+
+cube "beta" {
+  nodes         = 2
+  hostname      = "beta${node.number}"
+  board         = "rpi3"
+  control_plane = 1
+
+  base "debian" {
+    suite = "trixie"
+  }
+}
