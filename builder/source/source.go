@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -309,7 +310,7 @@ func (c *Cache) download(ctx context.Context, o Object, f *os.File) error {
 			if errors.As(err, &local) { // a full disk, not the network
 				return err
 			}
-			absent[url] = errors.Is(err, ErrNotFound)
+			absent[url] = hopeless(err)
 			if !absent[url] || last == nil {
 				last = err
 			}
@@ -322,6 +323,13 @@ func (c *Cache) download(ctx context.Context, o Object, f *os.File) error {
 		return fmt.Errorf("%w: no mirror to ask", ErrNotFound)
 	}
 	return last
+}
+
+// hopeless reports whether asking again would be answered alike: there is no
+// such file, or no such host.
+func hopeless(err error) bool {
+	var dns *net.DNSError
+	return errors.Is(err, ErrNotFound) || errors.As(err, &dns) && dns.IsNotFound
 }
 
 func values(m map[string]bool) []bool {
@@ -502,10 +510,12 @@ func (c *Cache) Get(ctx context.Context, limit int64, urls ...string) ([]byte, e
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			if errors.Is(err, ErrNotFound) {
+			if hopeless(err) {
 				absent++
 			}
-			last = err
+			if last == nil || !errors.Is(err, ErrNotFound) {
+				last = err
+			}
 		}
 		if absent == len(urls) {
 			break

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -271,6 +272,31 @@ func TestUnreachable(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestNoHost asks for a name that does not exist once, not again and again.
+func TestNoHost(t *testing.T) {
+	asked := 0
+	cache := source.New(source.Config{
+		Dir: t.TempDir(), Now: func() time.Time { return epoch }, Pause: noPause,
+		Client: &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
+			asked++
+			return nil, &net.DNSError{Err: "no such host", Name: "nowhere", IsNotFound: true}
+		})},
+	})
+	_, err := cache.Get(t.Context(), 5, "http://nowhere/thing")
+	if err == nil || errors.Is(err, source.ErrNotFound) || asked != 1 {
+		t.Errorf("got %v after %d requests", err, asked)
+	}
+	_, err = cache.Fetch(t.Context(), object(text, "http://nowhere/thing"))
+	if err == nil || errors.Is(err, source.ErrNotFound) || asked != 2 {
+		t.Errorf("fetch: got %v after %d requests in all", err, asked)
+	}
+}
+
+// transport answers requests by itself.
+type transport func(*http.Request) (*http.Response, error)
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
 
 func TestGet(t *testing.T) {
 	url, _ := server(t, status(500), serve("hello"))
