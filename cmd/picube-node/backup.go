@@ -12,20 +12,26 @@ import (
 	"github.com/picube/picube-build/layers/status/statusd"
 )
 
-// clusterEngine is the node's, for a person's command.
-func clusterEngine() (*kubeadmd.Engine, error) {
+// nodeEngine is the node's, for a person's command.
+func nodeEngine() (*kubeadmd.Engine, error) {
 	n, err := loadPublished()
 	if err != nil {
 		return nil, err
 	}
 	engine, ok, err := kubeadmd.New(n, io.Discard)
-	switch {
-	case err != nil:
-		return nil, err
-	case !ok || !engine.IsControlPlane():
-		return nil, fmt.Errorf("%s is not a control-plane node", n.Hostname)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s is of no cluster", n.Hostname)
 	}
-	return engine, nil
+	return engine, err
+}
+
+// clusterEngine is that of a control-plane node.
+func clusterEngine() (*kubeadmd.Engine, error) {
+	engine, err := nodeEngine()
+	if err == nil && !engine.IsControlPlane() {
+		err = fmt.Errorf("%s is not a control-plane node", engine.Node.Hostname)
+	}
+	return engine, err
 }
 
 // soon is how often a node that is no member yet is looked at.
@@ -36,10 +42,8 @@ func keepBackups(ctx context.Context, engine *kubeadmd.Engine, log *slog.Logger)
 	if !engine.IsControlPlane() {
 		return nil
 	}
-	for !engine.IsMember() {
-		if err := engine.Pause(ctx, soon); err != nil {
-			return err
-		}
+	if err := untilMember(ctx, engine); err != nil {
+		return err
 	}
 	// What it was restored from is known only now.
 	if err := tellBackup(engine, kubeadmd.Taken{}, nil); err != nil {

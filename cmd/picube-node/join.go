@@ -18,8 +18,21 @@ import (
 )
 
 // join brings the node into its cluster and keeps it there, with the proxy to
-// the API that everything on the node uses.
+// the API that everything on the node uses. A node that goes to another cluster
+// begins anew there.
 func join(ctx context.Context) error {
+	log := logger()
+	v := &voice{log: log}
+	for {
+		err := joinOne(ctx, v, log)
+		if !errors.Is(err, errMoved) {
+			return err
+		}
+	}
+}
+
+// joinOne does so for the cluster that the node is of now.
+func joinOne(ctx context.Context, v *voice, log *slog.Logger) error {
 	n, err := loadPublished()
 	if err != nil {
 		return err
@@ -37,25 +50,21 @@ func join(ctx context.Context) error {
 	if err := engine.Masquerade(); err != nil {
 		return err
 	}
-	log := logger()
+	kernel := kubeadmd.Kernel{Engine: engine}
+	engine.Pause, engine.Signal, engine.DropBridge = pause, kernel.Signal, kernel.DropBridge
+	engine.Say = func(text string) { v.say(&v.cluster, text) }
+	v.say(&v.merge, "")
+	if err := engine.Settle(ctx); err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", kubeadmd.ProxyPort))
 	if err != nil {
 		return err
 	}
-	said := ""
-	engine.Pause = pause
-	engine.Say = func(text string) {
-		if text != said {
-			said = text
-			log.Info(text)
-			if err := statusd.SetCluster(text); err != nil {
-				log.Warn("cannot tell the display", "error", err)
-			}
-		}
-	}
+	defer listener.Close()
 	joiner := joind.Joiner{
 		Engine:        engine,
-		Cluster:       &kubeadmd.Network{Engine: engine, Apply: kubeadmd.Kernel{Engine: engine}.Apply},
+		Cluster:       &kubeadmd.Network{Engine: engine, Apply: kernel.Apply},
 		ControlPlanes: len(engine.Config.ControlPlane),
 		Log:           log,
 		Stage:         statusd.SetStage,
@@ -67,11 +76,15 @@ func join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer peers.Close()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return engine.ServePeers(ctx, peers) })
 	g.Go(func() error { return keepBackups(ctx, engine, log) })
 	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
 	g.Go(func() error { return joiner.Run(ctx) })
+	if engine.Merges() {
+		g.Go(func() error { return runMerge(ctx, engine, v, log) })
+	}
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}

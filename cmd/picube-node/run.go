@@ -27,6 +27,10 @@ const usage = `usage: picube-node COMMAND
   configure         configure the packages that the build left over
   join              enter the node's cluster and stay in it
   backup            leave a backup of the cluster with its workers now
+  merge             let the cluster follow another one that is here
+  merge status      how far that is
+  merge undo        let the cluster live on its own again
+  merge split       the same where the other one is far away
   begin --empty     begin an empty cluster though another one was here
   display           show how the node is on its displays
   farewell          let the displays say that the power may be cut
@@ -57,6 +61,8 @@ func run(ctx context.Context, args []string) error {
 		return join(ctx)
 	case "backup":
 		return backup(ctx)
+	case "merge":
+		return mergeCommand(ctx, args[1:])
 	case "begin":
 		return begin(args[1:])
 	case "display":

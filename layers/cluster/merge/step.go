@@ -324,6 +324,11 @@ func (s Settings) Text(r Record, v Sight) string {
 	case Undoing:
 		return "undoing, " + to + " has to let it go"
 	}
+	for _, g := range r.Guests {
+		if h, ok := find(v.Heard, g.ID); ok && g.State == Admitted && h.Term == g.Term && h.Phase != Asking {
+			return fmt.Sprintf("the cluster of %s joins: %s", h.Cube, h.Phase)
+		}
+	}
 	for _, h := range v.Heard {
 		if h.Kubernetes != r.Kubernetes && s.Before(h, r) {
 			return fmt.Sprintf("can't follow the cluster of %s: it runs Kubernetes %s, this one %s; upgrade the lower one", h.Cube, h.Kubernetes, r.Kubernetes)

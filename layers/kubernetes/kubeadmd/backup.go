@@ -97,6 +97,11 @@ func (e *Engine) workers() []nodeconf.Peer {
 	return out
 }
 
+// askWorkers asks those that may hold backups of this cluster.
+func (e *Engine) askWorkers(ctx context.Context) []answer {
+	return slices.DeleteFunc(e.askAll(ctx, e.workers()), func(a answer) bool { return a.err == nil && !e.isOurs(a.peer) })
+}
+
 func (e *Engine) isControlPlane(name string) bool {
 	return slices.ContainsFunc(e.Config.ControlPlane, func(m Member) bool { return m.Name == name })
 }
@@ -113,7 +118,7 @@ func (e *Engine) TakeBackup(ctx context.Context) (Taken, error) {
 	if err != nil {
 		return Taken{}, fmt.Errorf("etcd: %w", err)
 	}
-	answers := e.askAll(ctx, e.workers())
+	answers := e.askWorkers(ctx)
 	era, err := e.beganAt(ctx, client, answers)
 	if err != nil {
 		return Taken{}, fmt.Errorf("etcd: %w", err)
@@ -296,11 +301,10 @@ func (k *keeper) turn(ctx context.Context, e *Engine) (Taken, time.Duration, err
 	if !status.leads() {
 		return Taken{}, late, nil
 	}
-	workers := e.workers()
-	if len(workers) == 0 {
+	if len(e.workers()) == 0 {
 		return Taken{}, atLeast, nil
 	}
-	answers := e.askAll(ctx, workers)
+	answers := e.askWorkers(ctx)
 	era, err := e.beganAt(ctx, client, answers)
 	if err != nil {
 		return Taken{}, late, fmt.Errorf("etcd: %w", err)

@@ -13,8 +13,11 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
+	"github.com/picube/picube-build/layers/cluster/merge"
 	"github.com/picube/picube-build/layers/nodeconf"
 )
 
@@ -32,7 +35,18 @@ type Engine struct {
 	Say func(string)
 	// Pause waits; it returns early with ctx's error.
 	Pause func(ctx context.Context, d time.Duration) error
+	// Signal and DropBridge act on the node's processes and its pods' network.
+	Signal     func(pid int, s syscall.Signal) error
+	DropBridge func() error
+
+	answer atomic.Pointer[Answerer]
 }
+
+// Answerer answers another cluster's question.
+type Answerer func(ctx context.Context, q merge.Request) (merge.Reply, error)
+
+// SetAnswer says who does; nil: there is no control plane here that could.
+func (e *Engine) SetAnswer(a Answerer) { e.answer.Store(&a) }
 
 // New reads the engine's part of node.yaml; ok says whether it has one.
 func New(n *nodeconf.Node, log io.Writer) (e *Engine, ok bool, err error) {
@@ -41,6 +55,9 @@ func New(n *nodeconf.Node, log io.Writer) (e *Engine, ok bool, err error) {
 	ok, err = n.Layer(Section, &e.Config)
 	if ok && err == nil && len(e.Config.ControlPlane) == 0 {
 		err = errors.New("node.yaml: kubernetes: controlPlane: names no node")
+	}
+	if ok && err == nil {
+		err = e.choose()
 	}
 	return e, ok, err
 }

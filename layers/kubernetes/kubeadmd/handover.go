@@ -48,13 +48,14 @@ type API struct {
 // Handed is what became of an attempt to hand over.
 type Handed struct {
 	Objects   int      // there are
-	Conflicts []string // those that the leader has differently, sorted
+	Conflicts []string // those that the leader has differently or refuses, sorted
+	kept      map[string]bool
 }
 
-// HandOver applies all users' objects of one cluster at another one; from names
-// the first. It may be done any number of times.
+// HandOver applies all users' objects of one cluster at another one; origin
+// names the first. It may be done any number of times.
 func HandOver(ctx context.Context, from, to API, origin string) (Handed, error) {
-	var h Handed
+	h := Handed{kept: map[string]bool{}}
 	objects, err := from.userObjects(ctx)
 	if err != nil {
 		return h, err
@@ -67,21 +68,32 @@ func HandOver(ctx context.Context, from, to API, origin string) (Handed, error) 
 	var errs []error
 	for _, o := range objects {
 		h.Objects++
+		h.kept[describe(o)] = true
 		at := slices.IndexFunc(kinds, func(r resource) bool { return r.apiVersion == o["apiVersion"] && r.Kind == o["kind"] })
-		if at < 0 { // perhaps a definition that was applied just now
-			errs = append(errs, fmt.Errorf("%s: cannot find its kind in the other cluster", describe(o)))
+		if at < 0 && isDefined(o, objects) { // perhaps just now
+			errs = append(errs, fmt.Errorf("%s: cannot find its kind in the other cluster yet", describe(o)))
 			continue
 		}
-		conflict, err := to.apply(ctx, kinds[at].of(o), forLeader(o), origin)
-		if conflict {
-			h.Conflicts = append(h.Conflicts, describe(o))
+		why := "its kind is not known there"
+		if at >= 0 {
+			if why, err = to.apply(ctx, kinds[at].of(o), forLeader(o), origin); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", describe(o), err))
+			}
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", describe(o), err))
+		if why != "" {
+			h.Conflicts = append(h.Conflicts, describe(o)+": "+why)
 		}
 	}
 	slices.Sort(h.Conflicts)
 	return h, errors.Join(errs...)
+}
+
+// isDefined reports whether the kind of an object comes with the others.
+func isDefined(o object, objects []object) bool {
+	group, _, _ := strings.Cut(text(o, "apiVersion"), "/")
+	return slices.ContainsFunc(objects, func(d object) bool {
+		return text(d, "kind") == "CustomResourceDefinition" && text(d, "spec", "group") == group && text(d, "spec", "names", "kind") == text(o, "kind")
+	})
 }
 
 // order puts first what others need.
@@ -98,30 +110,169 @@ func order(o object) int {
 	return len(first) + 1 + slices.Index(last, kind)
 }
 
-// apply makes or brings up to date an object, unless another one is there.
-func (a API) apply(ctx context.Context, path string, o object, origin string) (conflict bool, err error) {
+// manager is the field manager of what a cluster handed over
+// (Kubernetes, server-side apply).
+func manager(origin string) string { return "picube-merge-" + origin }
+
+// apply makes or brings up to date an object, unless another one is there or the
+// server won't have it: then it returns why.
+func (a API) apply(ctx context.Context, path string, o object, origin string) (why string, err error) {
 	there, err := a.read(ctx, path)
 	switch {
 	case err != nil:
-		return false, err
+		return "", err
 	case there != nil && text(there, "metadata", "annotations", mergedFrom) != origin:
-		return !reflect.DeepEqual(part(forLeader(there), o), o), nil
+		if reflect.DeepEqual(part(forLeader(there), o), o) {
+			return "", nil
+		}
+		return "another one is there", nil
 	}
 	set(o, origin, "metadata", "annotations", mergedFrom)
-	body, err := json.Marshal(o)
-	if err != nil {
-		return false, err
+	code, answer, err := a.patch(ctx, path, o, origin)
+	if err == nil && code == http.StatusUnprocessableEntity && dropNodePorts(o) {
+		// A port that is not free is the likeliest reason.
+		if code, _, err = a.patch(ctx, path, o, origin); err == nil && code/100 == 2 {
+			return "it got other node ports", nil
+		}
 	}
-	code, answer, err := a.do(ctx, http.MethodPatch, path+"?fieldManager=picube-merge", "application/apply-patch+yaml", body)
 	switch {
 	case err != nil:
-		return false, err
-	case code == http.StatusConflict:
-		return true, nil
+		return "", err
+	case code == http.StatusConflict && text(there, "metadata", "name") != "":
+		return "it was changed there", nil
+	case code/100 == 4 && code != http.StatusConflict && code != http.StatusTooManyRequests && !isTransient(answer):
+		return fmt.Sprintf("%d %s", code, message(answer)), nil
 	case code/100 != 2:
-		return false, fmt.Errorf("%d %s", code, message(answer))
+		return "", fmt.Errorf("%d %s", code, message(answer))
 	}
-	return false, nil
+	return "", nil
+}
+
+func (a API) patch(ctx context.Context, path string, o object, origin string) (int, []byte, error) {
+	body, err := json.Marshal(o)
+	if err != nil {
+		return 0, nil, err
+	}
+	return a.do(ctx, http.MethodPatch, path+"?fieldManager="+url.QueryEscape(manager(origin)), "application/apply-patch+yaml", body)
+}
+
+// isTransient reports whether a refusal is one of the first seconds of a
+// namespace: it has no service account yet.
+func isTransient(answer []byte) bool {
+	return strings.Contains(message(answer), "error looking up service account") || strings.Contains(message(answer), "not yet ready to handle request")
+}
+
+// dropNodePorts takes out which ports of nodes a service has.
+func dropNodePorts(o object) bool {
+	ports, _ := at(o, "spec", "ports").([]any)
+	dropped := false
+	for _, p := range ports {
+		if at(p, "nodePort") != nil {
+			drop(p.(object), "nodePort")
+			dropped = true
+		}
+	}
+	return text(o, "kind") == "Service" && dropped
+}
+
+// placed is an object and where it is.
+type placed struct {
+	object
+	path string
+}
+
+// given returns what a cluster handed over to this one.
+func (a API) given(ctx context.Context, origin string) ([]placed, error) {
+	objects, kinds, err := a.everything(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []placed
+	for i, o := range objects {
+		if text(o, "metadata", "annotations", mergedFrom) == origin {
+			out = append(out, placed{o, kinds[i].of(o)})
+		}
+	}
+	return out, nil
+}
+
+// isTouched reports whether somebody changed an object who is neither the
+// system nor who handed it over.
+func isTouched(o object) bool {
+	origin := manager(text(o, "metadata", "annotations", mergedFrom))
+	fields, _ := at(o, "metadata", "managedFields").([]any)
+	return slices.ContainsFunc(fields, func(f any) bool {
+		system := []string{origin, "kube-controller-manager", "kube-scheduler", "kubelet", "kube-apiserver", "picube-merge"}
+		return text(f, "subresource") != "status" && !slices.Contains(system, text(f, "manager"))
+	})
+}
+
+// prune deletes what a cluster had handed over and its user has deleted since.
+func (a API) prune(ctx context.Context, origin string, kept map[string]bool) error {
+	given, err := a.given(ctx, origin)
+	if err != nil {
+		return err
+	}
+	var gone []placed
+	for _, g := range given {
+		if !kept[describe(g.object)] && !isTouched(g.object) {
+			gone = append(gone, g)
+		}
+	}
+	return a.delete(ctx, gone)
+}
+
+// withdraw deletes what a cluster handed over that lives on its own again, and
+// nobody has touched.
+func (a API) withdraw(ctx context.Context, origin string) error {
+	objects, kinds, err := a.everything(ctx)
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{} // namespaces in which somebody else has something
+	var gone []placed
+	for i, o := range objects {
+		if text(o, "metadata", "annotations", mergedFrom) == origin && !isTouched(o) {
+			gone = append(gone, placed{o, kinds[i].of(o)})
+		} else {
+			used[text(o, "metadata", "namespace")] = true
+		}
+	}
+	gone = slices.DeleteFunc(gone, func(g placed) bool {
+		kind := text(g.object, "kind")
+		// With a definition all of its objects go, whosever they are.
+		return kind == "CustomResourceDefinition" || kind == "Namespace" && used[text(g.object, "metadata", "name")]
+	})
+	return a.delete(ctx, gone)
+}
+
+// delete deletes objects, what needs others first. What is on a volume stays:
+// it is the other cluster's, too.
+func (a API) delete(ctx context.Context, gone []placed) error {
+	slices.SortStableFunc(gone, func(a, b placed) int { return cmp.Compare(order(b.object), order(a.object)) })
+	var errs []error
+	for _, g := range gone {
+		if text(g.object, "kind") != "PersistentVolume" {
+			continue
+		}
+		code, answer, err := a.do(ctx, http.MethodPatch, g.path, "application/merge-patch+json", []byte(`{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}`))
+		if err == nil && code/100 != 2 && code != http.StatusNotFound {
+			err = fmt.Errorf("%d %s", code, message(answer))
+		}
+		if err != nil {
+			return fmt.Errorf("%s: cannot keep what is on it: %w", describe(g.object), err)
+		}
+	}
+	for _, g := range gone {
+		code, answer, err := a.do(ctx, http.MethodDelete, g.path+"?propagationPolicy=Background", "", nil)
+		if err == nil && code/100 != 2 && code != http.StatusNotFound && code != http.StatusConflict {
+			err = fmt.Errorf("%d %s", code, message(answer))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: cannot delete it: %w", describe(g.object), err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // part returns of a what b has, too: the rest are the server's defaults.
@@ -155,20 +306,28 @@ func part(a, b any) any {
 
 // userObjects returns everything that users made.
 func (a API) userObjects(ctx context.Context) ([]object, error) {
+	objects, _, err := a.everything(ctx)
+	return objects, err
+}
+
+// everything returns users' objects with the kind of each.
+func (a API) everything(ctx context.Context) (out []object, of []resource, err error) {
 	kinds, err := a.resources(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var out []object
 	for _, r := range kinds {
 		next := ""
 		for {
 			code, data, err := a.do(ctx, http.MethodGet, r.path+"/"+r.Name+"?limit=100&continue="+url.QueryEscape(next), "", nil)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
+			}
+			if code == http.StatusNotFound || code == http.StatusMethodNotAllowed {
+				break // a kind that was removed just now, or has no list
 			}
 			if code != http.StatusOK {
-				return nil, fmt.Errorf("%s: %d %s", r.Name, code, message(data))
+				return nil, nil, fmt.Errorf("%s: %d %s", r.Name, code, message(data))
 			}
 			var list struct {
 				Metadata struct {
@@ -177,12 +336,12 @@ func (a API) userObjects(ctx context.Context) ([]object, error) {
 				Items []object `json:"items"`
 			}
 			if err := json.Unmarshal(data, &list); err != nil {
-				return nil, fmt.Errorf("%s: %w", r.Name, err)
+				return nil, nil, fmt.Errorf("%s: %w", r.Name, err)
 			}
 			for _, o := range list.Items {
 				o["apiVersion"], o["kind"] = r.apiVersion, r.Kind
 				if isUsers(o) {
-					out = append(out, o)
+					out, of = append(out, o), append(of, r)
 				}
 			}
 			if next = list.Metadata.Continue; next == "" {
@@ -190,7 +349,7 @@ func (a API) userObjects(ctx context.Context) ([]object, error) {
 			}
 		}
 	}
-	return out, nil
+	return out, of, nil
 }
 
 // resources returns the kinds of objects that can be listed and applied, each
@@ -219,8 +378,20 @@ func (a API) resources(ctx context.Context) ([]resource, error) {
 		var list struct {
 			Resources []resource `json:"resources"`
 		}
-		if err := a.get(ctx, path, &list); err != nil {
+		code, data, err := a.do(ctx, http.MethodGet, path, "", nil)
+		if err != nil {
 			return nil, err
+		}
+		// A group that another server keeps (APIService) may have lost it; what is
+		// in it does not lie in this cluster's state.
+		if code == http.StatusServiceUnavailable && v != "v1" || code == http.StatusNotFound {
+			continue
+		}
+		if code != http.StatusOK {
+			return nil, fmt.Errorf("%s: %d %s", path, code, message(data))
+		}
+		if err := json.Unmarshal(data, &list); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		for _, r := range list.Resources {
 			r.path, r.apiVersion = path, v
@@ -268,7 +439,12 @@ func isUsers(o object) bool {
 	case "Secret":
 		return text(o, "type") != "kubernetes.io/service-account-token"
 	case "Pod":
-		return text(o, "metadata", "annotations", "kubernetes.io/config.mirror") == ""
+		phase := text(o, "status", "phase")
+		return text(o, "metadata", "annotations", "kubernetes.io/config.mirror") == "" && phase != "Succeeded" && phase != "Failed"
+	case "Job": // a finished one would run once more
+		return at(o, "status", "completionTime") == nil
+	case "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding":
+		return name != freezeName
 	case "PriorityClass":
 		return !strings.HasPrefix(name, "system-")
 	case "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding":
@@ -322,9 +498,6 @@ func forLeader(o object) object {
 		drop(out, "spec", "nodeName")
 	case "Job":
 		forgetJob(out)
-		if at(o, "status", "completionTime") != nil { // it is not to run once more
-			set(out, true, "spec", "suspend")
-		}
 	}
 	return out
 }

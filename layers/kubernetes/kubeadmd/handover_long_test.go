@@ -146,7 +146,7 @@ func TestHandOverReal(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		if h.Objects != 18 || len(h.Conflicts) != 1 || h.Conflicts[0] != "Deployment default/both" {
+		if h.Objects != 18 || len(h.Conflicts) != 1 || h.Conflicts[0] != "Deployment default/both: another one is there" {
 			t.Errorf("handed over %+v", h)
 		}
 	}

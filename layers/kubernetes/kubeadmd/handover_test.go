@@ -104,7 +104,8 @@ func TestHandOver(t *testing.T) {
 		"/api/v1/nodes/rpi5":      parse(t, `{"metadata":{"name":"rpi5"}}`),
 		"/api/v1/namespaces/kube-system/configmaps/own":          parse(t, `{"metadata":{"name":"own","namespace":"kube-system"}}`),
 		"/api/v1/namespaces/default/configmaps/kube-root-ca.crt": parse(t, `{"metadata":{"name":"kube-root-ca.crt","namespace":"default"}}`),
-		"/apis/batch/v1/namespaces/default/jobs/once":            parse(t, `{"metadata":{"name":"once","namespace":"default","labels":{"controller-uid":"7"}},"spec":{"selector":{"matchLabels":{"controller-uid":"7"}}},"status":{"completionTime":"2026-01-01T00:00:00Z"}}`),
+		"/apis/batch/v1/namespaces/default/jobs/once":            parse(t, `{"metadata":{"name":"once","namespace":"default","labels":{"controller-uid":"7"}},"spec":{"selector":{"matchLabels":{"controller-uid":"7"}}},"status":{"active":1}}`),
+		"/apis/batch/v1/namespaces/default/jobs/done":            parse(t, `{"metadata":{"name":"done","namespace":"default"},"status":{"completionTime":"2026-01-01T00:00:00Z"}}`),
 		"/api/v1/persistentvolumes/disk":                         parse(t, `{"metadata":{"name":"disk"},"spec":{"claimRef":{"name":"data","namespace":"default","uid":"9","resourceVersion":"3"}}}`),
 		"/api/v1/namespaces/default/persistentvolumeclaims/data": parse(t, `{"metadata":{"name":"data","namespace":"default","annotations":{"pv.kubernetes.io/bind-completed":"yes"}},"spec":{"volumeName":"disk"}}`),
 	}}
@@ -118,7 +119,7 @@ func TestHandOver(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if h.Objects != 8 || !slices.Equal(h.Conflicts, []string{"Deployment default/both"}) {
+		if h.Objects != 8 || !slices.Equal(h.Conflicts, []string{"Deployment default/both: another one is there"}) {
 			t.Errorf("handed over %+v", h)
 		}
 	}
@@ -128,7 +129,7 @@ func TestHandOver(t *testing.T) {
 	for at, want := range map[string]string{
 		apps + "web":          `{"replicas":2}`,
 		core + "services/web": `{"ports":[{"port":80}]}`,
-		"/apis/batch/v1/namespaces/default/jobs/once":            `{"suspend":true}`,
+		"/apis/batch/v1/namespaces/default/jobs/once":            `{}`,
 		"/api/v1/persistentvolumes/disk":                         `{"claimRef":{"name":"data","namespace":"default"}}`,
 		"/api/v1/namespaces/default/persistentvolumeclaims/data": `{"volumeName":"disk"}`,
 	} {
@@ -140,7 +141,7 @@ func TestHandOver(t *testing.T) {
 	if o := to.objects["/api/v1/namespaces/default/persistentvolumeclaims/data"]; at(o, "metadata", "annotations", "pv.kubernetes.io/bind-completed") != nil {
 		t.Error("the claim says that it is bound")
 	}
-	for _, gone := range []string{"/api/v1/nodes/rpi5", core + "pods/web-1", "/api/v1/namespaces/kube-system/configmaps/own"} {
+	for _, gone := range []string{"/api/v1/nodes/rpi5", core + "pods/web-1", "/apis/batch/v1/namespaces/default/jobs/done", "/api/v1/namespaces/kube-system/configmaps/own"} {
 		if to.objects[gone] != nil {
 			t.Errorf("%s was handed over", gone)
 		}

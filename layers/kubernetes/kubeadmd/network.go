@@ -119,7 +119,7 @@ func (n *Network) Look(ctx context.Context) joind.Sight {
 		if p, err := n.Engine.ask(ctx, m); err == nil {
 			sight.Reachable++
 			switch {
-			case p.Member:
+			case p.Member && !p.isAway():
 				sight.Members++
 			case before:
 				sight.Before++
@@ -208,6 +208,9 @@ func read(nodes []nodeObject, own string) (joind.View, Routes) {
 	return view, routes
 }
 
+// bridge is the device between a node's pods.
+const bridge = "cni0"
+
 // CNI is the network of a node's pods (CNI specification 1.0): a bridge with
 // addresses from the node's share.
 func CNI(pods netip.Prefix) ([]byte, error) {
@@ -215,7 +218,7 @@ func CNI(pods netip.Prefix) ([]byte, error) {
 		"cniVersion": "1.0.0", "name": "picube",
 		"plugins": []any{
 			map[string]any{
-				"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true, "promiscMode": false,
+				"type": "bridge", "bridge": bridge, "isGateway": true, "ipMasq": false, "hairpinMode": true, "promiscMode": false,
 				"ipam": map[string]any{
 					"type": "host-local", "ranges": []any{[]any{map[string]any{"subnet": pods.String()}}},
 					"routes": []any{map[string]any{"dst": "0.0.0.0/0"}},

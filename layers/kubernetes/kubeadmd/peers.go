@@ -12,10 +12,12 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/picube/picube-build/layers/cluster/merge"
 )
 
 // PeerPort is where the nodes tell each other whether they belong to a cluster
-// already, and which backups of it they hold. It decides whether a node whose
+// already, and which backups of it they hold; clusters ask each other there. It decides whether a node whose
 // card was flashed anew may begin one: the others may be members that have not
 // come up yet. Workers also take backups there, and hand them out.
 const PeerPort = 7444
@@ -24,7 +26,12 @@ const PeerPort = 7444
 type peer struct {
 	Member  bool   `json:"member"`
 	Backups []held `json:"backups,omitempty"` // told to control-plane nodes only
+	// Of is whose it is where there may be several clusters.
+	Of *merge.Membership `json:"of,omitempty"`
 }
+
+// isAway reports whether the node is of another cluster than its cube began.
+func (p peer) isAway() bool { return p.Of != nil && p.Of.Cluster != p.Of.Home }
 
 // ServePeers answers the other nodes until ctx ends. Both sides show the
 // certificate of their card.
@@ -54,8 +61,16 @@ func (e *Engine) peerHandler() http.Handler {
 		if e.fromControlPlane(r) {
 			p.Backups, _ = e.vault().list()
 		}
+		if e.Merges() {
+			if m, err := e.Membership(); err == nil {
+				p.Of = &m
+			}
+		}
 		_ = json.NewEncoder(w).Encode(p)
 	})
+	if e.Merges() {
+		mux.HandleFunc("POST "+mergePath, e.question)
+	}
 	if !e.IsControlPlane() {
 		vault := e.vault()
 		vault.tidy()

@@ -89,6 +89,10 @@ func (e *Engine) recall(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if i := slices.IndexFunc(answers, func(a answer) bool { return a.Cube == e.Node.Cube && a.isAway() }); i >= 0 {
+			return fmt.Errorf("its cluster became part of the cluster of %s", answers[i].Of.Cube)
+		}
+		answers = slices.DeleteFunc(answers, func(a answer) bool { return !e.isOurs(a.peer) })
 		restored, err := e.restoreNewest(ctx, answers)
 		if restored {
 			return nil

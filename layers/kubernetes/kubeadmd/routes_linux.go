@@ -17,9 +17,6 @@ import (
 // (rtnetlink(7), rtm_protocol; the numbers above 4 are free to be used).
 const routeProtocol = 142
 
-// cniFile is the only network configuration that containerd finds.
-const cniFile = "/etc/cni/net.d/10-picube.conflist"
-
 // Kernel applies routes on the node.
 type Kernel struct{ Engine *Engine }
 
@@ -70,6 +67,24 @@ func (k Kernel) routes(r Routes) error {
 	}
 	return errors.Join(errs...)
 }
+
+// DropBridge removes the bridge between a node's pods.
+func (Kernel) DropBridge() error {
+	link, err := netlink.LinkByName(bridge)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", bridge, err)
+	}
+	return nil
+}
+
+// Signal sends a signal to a process of the node.
+func (Kernel) Signal(pid int, s syscall.Signal) error { return unix.Kill(pid, s) }
 
 func prefix(n *net.IPNet) (netip.Prefix, bool) {
 	if n == nil {

@@ -1,0 +1,186 @@
+package kubeadmd
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A node enters another cluster without a new start of the system: everything
+// of the one it was in stops, what a control plane keeps is put aside, and then
+// it joins like any worker. The kubelet itself clears away pods that it finds
+// and nobody wants, with their mounts, so nothing here goes near a volume.
+//
+// All of it is done again from the beginning if it was cut off.
+const (
+	// entered names the cluster that the node's programs work for; at home
+	// there is none.
+	entered       = stateDir + "/entered"
+	manifestsDir  = "/etc/kubernetes/manifests"
+	manifestsHome = stateDir + "/home-manifests"
+	kubepods      = "/sys/fs/cgroup/kubepods.slice"
+	cniAddresses  = "/var/lib/cni/networks"
+	// cniFile is the only network configuration that containerd finds.
+	cniFile = "/etc/cni/net.d/10-picube.conflist"
+)
+
+// grace is how long pods may take to end by themselves.
+const (
+	grace     = 20 * time.Second
+	gracePoll = 500 * time.Millisecond
+)
+
+// Settle makes the node work for the cluster that it belongs to.
+func (e *Engine) Settle(ctx context.Context) error {
+	if !e.Merges() {
+		return nil
+	}
+	m, err := e.Membership()
+	if err != nil {
+		return err
+	}
+	want := m.Cluster
+	if m.Cluster == m.Home {
+		want = ""
+	}
+	text, err := os.ReadFile(filepath.Join(e.Root, entered))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if string(text) == want {
+		return nil
+	}
+	e.Say("leaving for the cluster of " + m.Cube)
+	if err := e.stop(ctx); err != nil {
+		return err
+	}
+	if e.IsHomeControlPlane() {
+		if err := e.shelve(m.Home, want == ""); err != nil {
+			return err
+		}
+	}
+	if err := e.write(entered, []byte(want)); err != nil {
+		return err
+	}
+	if e.IsControlPlane() {
+		return e.startServices(ctx)
+	}
+	return nil
+}
+
+// stop stops what works for a cluster.
+func (e *Engine) stop(ctx context.Context) error {
+	if err := e.Run(ctx, "systemctl", "stop", "kubelet.service", "kube-proxy.service"); err != nil {
+		return err
+	}
+	// From here on no start of the kubelet, after a pulled plug either, must
+	// bring the control plane back.
+	if e.IsHomeControlPlane() && e.exists(manifestsDir+"/etcd.yaml") {
+		if err := e.move(manifestsDir, manifestsHome); err != nil {
+			return err
+		}
+	}
+	if err := e.killPods(ctx); err != nil {
+		return err
+	}
+	// The next cluster gives pods other addresses; a bridge with the old one
+	// would refuse them, and until there are new ones none must be given.
+	if err := e.DropBridge(); err != nil {
+		return err
+	}
+	return errors.Join(
+		os.RemoveAll(filepath.Join(e.Root, cniAddresses)),
+		remove(filepath.Join(e.Root, cniFile)),
+		os.MkdirAll(filepath.Join(e.Root, manifestsDir), 0o755),
+	)
+}
+
+// killPods ends whatever runs in pods: first they are asked to.
+func (e *Engine) killPods(ctx context.Context) error {
+	for waited := time.Duration(0); waited < grace; waited += gracePoll {
+		left := e.podProcesses()
+		if len(left) == 0 {
+			break
+		}
+		if waited == 0 {
+			for _, pid := range left {
+				_ = e.Signal(pid, syscall.SIGTERM)
+			}
+		}
+		if err := e.Pause(ctx, gracePoll); err != nil {
+			return err
+		}
+	}
+	err := os.WriteFile(filepath.Join(e.Root, kubepods, "cgroup.kill"), []byte("1"), 0o200)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// podProcesses are the processes of all pods (cgroups, cgroup-v2.rst).
+func (e *Engine) podProcesses() []int {
+	var out []int
+	_ = filepath.WalkDir(filepath.Join(e.Root, kubepods), func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "cgroup.procs" {
+			return nil //nolint:nilerr // a pod that just ended
+		}
+		text, _ := os.ReadFile(name)
+		for line := range strings.Lines(string(text)) {
+			if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil && pid > 1 {
+				out = append(out, pid)
+			}
+		}
+		return nil
+	})
+	return out
+}
+
+// shelve puts the control plane's state aside, or back.
+func (e *Engine) shelve(id string, back bool) error {
+	state, aside := etcdDir, etcdDir+"."+id
+	if !back {
+		if !e.exists(etcdData) {
+			return nil // it was cut off after this
+		}
+		return e.move(state, aside)
+	}
+	if e.exists(aside) {
+		if err := e.move(aside, state); err != nil {
+			return err
+		}
+	}
+	if e.exists(manifestsHome) {
+		return e.move(manifestsHome, manifestsDir)
+	}
+	return nil
+}
+
+// move renames a folder; one that is in the way has to be empty.
+func (e *Engine) move(from, to string) error {
+	from, to = filepath.Join(e.Root, from), filepath.Join(e.Root, to)
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	if err := remove(to); err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(filepath.Dir(from)), syncDir(filepath.Dir(to)))
+}
+
+// remove removes a file or an empty folder that may not be there.
+func remove(name string) error {
+	if err := os.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,272 @@
+package kubeadmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/picube/picube-build/layers/cluster/merge"
+)
+
+// Merging is what a control-plane node does while its cluster becomes part of
+// another one, or takes another one in.
+type Merging struct {
+	Engine *Engine
+	// Own is the cluster's API; At is one of each API server of a cube.
+	Own API
+	At  func(cube string) (API, error)
+	// Servers are those of the own cluster, one by one.
+	Servers []API
+
+	handed handed
+	thawed bool                 // nothing is left of a freeze
+	unseen map[string]time.Time // workers that neither cluster has, since when
+}
+
+// NewMerging returns what the node can do with its cluster.
+func (e *Engine) NewMerging() (*Merging, error) {
+	own, err := e.APIOf(e.Config.Home)
+	if err != nil {
+		return nil, err
+	}
+	m := &Merging{Engine: e, Own: own, At: e.APIOf}
+	for _, c := range e.cube(e.Config.Home) {
+		server, err := e.apiAt([]Member{c})
+		if err != nil {
+			return nil, err
+		}
+		m.Servers = append(m.Servers, server)
+	}
+	return m, nil
+}
+
+// NewRecord is that of the node's cluster where it has none yet.
+func (e *Engine) NewRecord(ctx context.Context) (merge.Record, error) {
+	client, err := e.etcdClient()
+	if err != nil {
+		return merge.Record{}, err
+	}
+	defer client.CloseIdleConnections()
+	born, err := e.era(ctx, client, e.Now().Unix())
+	if err != nil {
+		return merge.Record{}, fmt.Errorf("etcd: %w", err)
+	}
+	return merge.Record{Cube: e.Config.Home, Born: born, Kubernetes: e.Config.Version}, nil
+}
+
+// handed is what was handed over last.
+type handed struct {
+	id     string
+	term   uint64
+	frozen bool // and that was all
+}
+
+// lostAfter is the time after which nobody waits for a worker.
+const lostAfter = 10 * time.Minute
+
+// Leads reports whether the node's etcd leads: of several control-plane nodes
+// one acts.
+func (m *Merging) Leads(ctx context.Context) (bool, error) {
+	client, err := m.Engine.etcdClient()
+	if err != nil {
+		return false, err
+	}
+	defer client.CloseIdleConnections()
+	status, err := m.Engine.etcdStatus(ctx, client)
+	if err != nil {
+		return false, fmt.Errorf("etcd: %w", err)
+	}
+	return status.leads(), nil
+}
+
+// See adds to a sight what the cluster's state says.
+func (m *Merging) See(ctx context.Context, r merge.Record, v *merge.Sight) error {
+	v.Snapshot = m.Engine.snapshotOf(r.ID)
+	switch r.Phase {
+	case merge.Alone:
+		if m.thawed {
+			return nil
+		}
+		frozen, err := m.Own.isFreezing(ctx)
+		m.thawed, v.Frozen = err == nil && !frozen, frozen
+		return err
+	case merge.HandOver:
+		v.Handed = m.handed.id == r.ID && m.handed.term == r.Term
+	case merge.Workers:
+		return m.seeWorkers(ctx, r, v)
+	case merge.Closing:
+		frozen, err := m.isFrozen(ctx)
+		v.Frozen = frozen
+		v.Handed = frozen && m.handed == handed{r.ID, r.Term, true}
+		return err
+	}
+	return nil
+}
+
+// isFrozen reports whether no API server takes writes.
+func (m *Merging) isFrozen(ctx context.Context) (bool, error) {
+	frozen, err := m.Own.isFreezing(ctx)
+	if err != nil || !frozen {
+		return false, err
+	}
+	for _, s := range m.Servers {
+		if frozen, err := s.refuses(ctx); err != nil || !frozen {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// seeWorkers finds out where they are. One that arrived is of this cluster no
+// longer.
+func (m *Merging) seeWorkers(ctx context.Context, r merge.Record, v *merge.Sight) error {
+	here, err := m.Own.nodes(ctx)
+	if err != nil {
+		return err
+	}
+	leader, err := m.At(r.LeaderCube)
+	var there map[string]bool
+	if err == nil {
+		there, err = leader.nodes(ctx)
+	}
+	far := err != nil // whoever left can't be seen
+	if far {
+		m.unseen = nil
+	}
+	if r.Leaving != "" {
+		here[r.Leaving] = here[r.Leaving] || false
+	}
+	for name, ready := range here {
+		if m.Engine.isControlPlane(name) {
+			continue
+		}
+		w := merge.Worker{Name: name, Here: ready, There: there[name]}
+		w.Lost = !far && m.isLost(w)
+		if w.There {
+			code, answer, err := m.Own.asMerge().do(ctx, http.MethodDelete, "/api/v1/nodes/"+name, "", nil)
+			if err == nil && code/100 != 2 && code != http.StatusNotFound {
+				err = fmt.Errorf("%d %s", code, message(answer))
+			}
+			if err != nil {
+				return fmt.Errorf("node %s: cannot delete it: %w", name, err)
+			}
+		}
+		v.Workers = append(v.Workers, w)
+	}
+	slices.SortFunc(v.Workers, func(a, b merge.Worker) int { return strings.Compare(a.Name, b.Name) })
+	return nil
+}
+
+func (m *Merging) isLost(w merge.Worker) bool {
+	if w.Here || w.There {
+		delete(m.unseen, w.Name)
+		return false
+	}
+	if m.unseen == nil {
+		m.unseen = map[string]time.Time{}
+	}
+	now := m.Engine.Now()
+	since, ok := m.unseen[w.Name]
+	if !ok {
+		m.unseen[w.Name], since = now, now
+	}
+	return now.Sub(since) > lostAfter
+}
+
+// Do does an action.
+func (m *Merging) Do(ctx context.Context, r merge.Record, a merge.Action) error {
+	switch a.Do {
+	case merge.DoSnapshot:
+		if m.Engine.snapshotOf(r.ID) == r.Term {
+			return nil
+		}
+		return m.Engine.keepSnapshot(ctx, r)
+	case merge.DoHandOver:
+		return m.handOver(ctx, r)
+	case merge.DoFreeze:
+		m.thawed = false
+		return m.Own.freeze(ctx)
+	case merge.DoThaw:
+		return m.Own.thaw(ctx)
+	case merge.DoWithdraw:
+		return m.Own.withdraw(ctx, a.To)
+	}
+	return fmt.Errorf("cannot do %q", a.Do)
+}
+
+func (m *Merging) handOver(ctx context.Context, r merge.Record) error {
+	frozen := r.Phase == merge.Closing
+	if frozen {
+		var err error
+		if frozen, err = m.isFrozen(ctx); err != nil || !frozen {
+			return err
+		}
+	}
+	leader, err := m.At(r.LeaderCube)
+	if err != nil {
+		return err
+	}
+	h, err := HandOver(ctx, m.Own, leader, r.ID)
+	if err == nil && frozen {
+		err = leader.prune(ctx, r.ID, h.kept)
+	}
+	if err == nil {
+		err = m.report(ctx, leader, r, h)
+	}
+	if err != nil {
+		return fmt.Errorf("handing over: %w", err)
+	}
+	m.handed = handed{r.ID, r.Term, frozen}
+	return nil
+}
+
+// report leaves at the leader, who stays, what it did not take.
+func (m *Merging) report(ctx context.Context, leader API, r merge.Record, h Handed) error {
+	name := "picube-merge-conflicts-" + r.Cube
+	old, err := leader.read(ctx, configMaps+"/"+name)
+	if err != nil {
+		return err
+	}
+	list := strings.Join(h.Conflicts, "\n")
+	if text(old, "data", "objects") == list {
+		return nil
+	}
+	o := object{
+		"apiVersion": "v1", "kind": "ConfigMap", "metadata": object{"name": name, "namespace": "kube-system"}, "data": object{"objects": list},
+	}
+	method, path := http.MethodPost, configMaps
+	if old != nil {
+		method, path = http.MethodPut, configMaps+"/"+name
+	}
+	code, answer, err := leader.asMerge().send(ctx, method, path, o)
+	if err == nil && code/100 != 2 {
+		err = fmt.Errorf("conflicts: %d %s", code, message(answer))
+	}
+	if err != nil || list == "" {
+		return err
+	}
+	words := fmt.Sprintf("%d objects of the cluster of %s were left out, here are others: %s", len(h.Conflicts), r.Cube, strings.Join(h.Conflicts, "; "))
+	now := m.Engine.Now()
+	return errors.Join(
+		leader.tell(ctx, m.Engine.cube(r.LeaderCube)[0].Name, reasonConflict, words, now),
+		m.Own.tell(ctx, m.Engine.Node.Hostname, reasonConflict, words, now),
+	)
+}
+
+// Tell leaves an event.
+func (m *Merging) Tell(ctx context.Context, words string) error {
+	return m.Own.tell(ctx, m.Engine.Node.Hostname, reasonMerge, words, m.Engine.Now())
+}
+
+// Untouched reports whether nobody changed what a cluster handed over.
+func (m *Merging) Untouched(ctx context.Context, guest string) (bool, error) {
+	given, err := m.Own.given(ctx, guest)
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(given, func(g placed) bool { return isTouched(g.object) }), nil
+}
