@@ -1,6 +1,7 @@
 package kubeadmd
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -8,14 +9,17 @@ import (
 	"path"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// fakeAPI keeps objects by their path, and knows a few kinds.
+// fakeAPI keeps objects by their path, and knows a few kinds. It refuses people's
+// writes where there is a policy that says so.
 type fakeAPI struct {
 	objects map[string]object
 	applied int
+	version int
 }
 
 var kindsOfTest = map[string][]resource{
@@ -47,6 +51,26 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(object{"resources": list})
 		return
 	}
+	_, frozen := f.objects[bindings+"/"+freezeName]
+	if frozen && r.Method != http.MethodGet && r.Header.Get("Impersonate-User") != mergeUser {
+		w.WriteHeader(http.StatusForbidden)
+		answer(object{"message": "ValidatingAdmissionPolicy '" + freezeName + "' denied request"})
+		return
+	}
+	switch r.Method {
+	case http.MethodPost, http.MethodPut:
+		f.put(w, r)
+		return
+	case http.MethodDelete:
+		delete(f.objects, p)
+		answer(object{})
+		return
+	}
+	if r.Method == http.MethodPatch && r.Header.Get("Content-Type") == "application/merge-patch+json" {
+		set(f.objects[p], "Retain", "spec", "persistentVolumeReclaimPolicy")
+		answer(f.objects[p])
+		return
+	}
 	if r.Method == http.MethodPatch {
 		data, _ := io.ReadAll(r.Body)
 		var o object
@@ -75,6 +99,30 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.Error(w, "{}", http.StatusNotFound)
+}
+
+// put creates an object or replaces the version of it that was read.
+func (f *fakeAPI) put(w http.ResponseWriter, r *http.Request) {
+	var o object
+	if json.NewDecoder(r.Body).Decode(&o) != nil {
+		http.Error(w, "{}", http.StatusBadRequest)
+		return
+	}
+	p := r.URL.Path
+	if r.Method == http.MethodPost {
+		p += "/" + cmp.Or(text(o, "metadata", "name"), text(o, "metadata", "generateName")+strconv.Itoa(f.version))
+	}
+	old, exists := f.objects[p]
+	if exists == (r.Method == http.MethodPost) || exists && text(o, "metadata", "resourceVersion") != "" && text(o, "metadata", "resourceVersion") != text(old, "metadata", "resourceVersion") {
+		http.Error(w, "{}", http.StatusConflict)
+		return
+	}
+	f.version++
+	set(o, strconv.Itoa(f.version), "metadata", "resourceVersion")
+	if !r.URL.Query().Has("dryRun") {
+		f.objects[p] = o
+	}
+	_ = json.NewEncoder(w).Encode(o)
 }
 
 func parse(t *testing.T, text string) object {

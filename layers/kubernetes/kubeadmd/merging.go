@@ -23,8 +23,10 @@ type Merging struct {
 	Servers []API
 
 	handed handed
-	thawed bool                 // nothing is left of a freeze
-	unseen map[string]time.Time // workers that neither cluster has, since when
+	// withdrawn are guests of which nothing is left, with their term.
+	withdrawn map[string]uint64
+	thawed    bool                 // nothing is left of a freeze
+	unseen    map[string]time.Time // workers that neither cluster has, since when
 }
 
 // NewMerging returns what the node can do with its cluster.
@@ -193,9 +195,25 @@ func (m *Merging) Do(ctx context.Context, r merge.Record, a merge.Action) error 
 	case merge.DoThaw:
 		return m.Own.thaw(ctx)
 	case merge.DoWithdraw:
-		return m.Own.withdraw(ctx, a.To)
+		return m.withdraw(ctx, r, a.To)
 	}
 	return fmt.Errorf("cannot do %q", a.Do)
+}
+
+// withdraw deletes what a guest had handed over, once for each of its terms.
+func (m *Merging) withdraw(ctx context.Context, r merge.Record, guest string) error {
+	i := slices.IndexFunc(r.Guests, func(g merge.Guest) bool { return g.ID == guest })
+	if i < 0 || m.withdrawn[guest] == r.Guests[i].Term {
+		return nil
+	}
+	if err := m.Own.withdraw(ctx, guest); err != nil {
+		return fmt.Errorf("withdrawing what was handed over: %w", err)
+	}
+	if m.withdrawn == nil {
+		m.withdrawn = map[string]uint64{}
+	}
+	m.withdrawn[guest] = r.Guests[i].Term
+	return nil
 }
 
 func (m *Merging) handOver(ctx context.Context, r merge.Record) error {

@@ -1,0 +1,317 @@
+package kubeadmd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/picube/picube-build/builder/secrets"
+	"github.com/picube/picube-build/layers/cluster/merge"
+	"github.com/picube/picube-build/layers/cluster/merge/merged"
+	"github.com/picube/picube-build/layers/nodeconf"
+)
+
+// twoCubes are of two nodes each, of which the first is the control plane:
+// 127.77.1.1 to 127.77.2.2.
+func twoCubes(t *testing.T) (conf Config, peers []nodeconf.Peer) {
+	t.Helper()
+	conf = config(1)
+	for i, cube := range []string{"alpha", "beta"} {
+		for n := 1; n <= 2; n++ {
+			p := nodeconf.Peer{Name: cube + string(rune('0'+n)), Cube: cube, Address: "127.77." + string(rune('1'+i)) + "." + string(rune('0'+n))}
+			peers = append(peers, p)
+			if n == 1 {
+				conf.Cubes = append(conf.Cubes, Cube{Name: cube, ControlPlane: []Member{member(p)}})
+			}
+		}
+	}
+	conf.Merge = Merge{Mode: "auto"}
+	return conf, peers
+}
+
+// nodeOf is a node of two cubes with its card's files.
+func (c cluster) nodeOf(t *testing.T, name string) (*Engine, *[]string) {
+	t.Helper()
+	conf, peers := twoCubes(t)
+	i := slices.IndexFunc(peers, func(p nodeconf.Peer) bool { return p.Name == name })
+	own := &nodeconf.Node{
+		Hostname: name, Cube: peers[i].Cube, Cluster: "picube", Peers: peers,
+		Network: nodeconf.Network{Interface: "eth0", Address: peers[i].Address + "/16"},
+	}
+	conf.Home = own.Cube
+	e, ran := engine(t, own, conf)
+	e.Signal, e.DropBridge = func(int, syscall.Signal) error { return nil }, func() error { return nil }
+	pair, ca := c.issue(t, "kubernetes", secrets.Request{Purpose: "node", CommonName: nodeUser(name), Client: true})
+	for file, data := range map[string][]byte{AuthorityCertificate: ca, NodeCertificate: pair.Certificate, NodeKey: pair.Key} {
+		if err := e.write(file, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.choose(); err != nil {
+		t.Fatal(err)
+	}
+	return e, ran
+}
+
+func TestRecordStore(t *testing.T) {
+	api := serve(t, &fakeAPI{objects: map[string]object{}})
+	s := RecordStore{API: api, Random: bytes.NewReader([]byte("12345678abcdefgh")), New: func(context.Context) (merge.Record, error) {
+		return merge.Record{Cube: "alpha", Born: 7, Kubernetes: "v1.34.4"}, nil
+	}}
+	first, err := s.Load(t.Context())
+	want := merge.Record{ID: "3132333435363738", Cube: "alpha", Born: 7, Kubernetes: "v1.34.4", Version: 1, Term: 1, Phase: merge.Alone}
+	if err != nil || first.Record.ID != want.ID || first.Record.Phase != want.Phase || first.Record.Born != 7 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	second, err := s.Load(t.Context())
+	if err != nil || second.Record.ID != want.ID {
+		t.Fatalf("%+v, %v", second, err)
+	}
+	second.Record.Term = 2
+	if err := s.Save(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Save(t.Context(), first); !errors.Is(err, merged.ErrChanged) {
+		t.Errorf("what somebody else changed: %v", err)
+	}
+	if _, err := s.order(t.Context(), merge.Undo); err != nil {
+		t.Fatal(err)
+	}
+	if k, err := s.Load(t.Context()); err != nil || k.Order != merge.Undo || k.Record.Term != 2 {
+		t.Errorf("%+v, %v", k, err)
+	}
+}
+
+// A cluster gives all it has to another one, takes no more writes, and what it
+// handed over is withdrawn again, but for what somebody changed.
+func TestMerging(t *testing.T) {
+	const apps, core = "/apis/apps/v1/namespaces/default/deployments/", "/api/v1/namespaces/default/"
+	from := &fakeAPI{objects: map[string]object{
+		apps + "web":                    parse(t, `{"metadata":{"name":"web","namespace":"default"},"spec":{"replicas":2}}`),
+		core + "configmaps/gone":        parse(t, `{"metadata":{"name":"gone","namespace":"default"},"data":{"a":"b"}}`),
+		core + "configmaps/clash":       parse(t, `{"metadata":{"name":"clash","namespace":"default"},"data":{"a":"beta"}}`),
+		"/api/v1/namespaces/shop":       parse(t, `{"metadata":{"name":"shop"}}`),
+		"/api/v1/persistentvolumes/pv1": parse(t, `{"metadata":{"name":"pv1"},"spec":{}}`),
+	}}
+	to := &fakeAPI{objects: map[string]object{core + "configmaps/clash": parse(t, `{"metadata":{"name":"clash","namespace":"default"},"data":{"a":"alpha"}}`)}}
+	own, leader := serve(t, from), serve(t, to)
+	e, _ := newCluster(t, 1).nodeOf(t, "beta1")
+	m := &Merging{Engine: e, Own: own, Servers: []API{own}, At: func(string) (API, error) { return leader, nil }}
+	r := merge.Record{ID: "b", Cube: "beta", Term: 2, Phase: merge.HandOver, Leader: "a", LeaderCube: "alpha"}
+	see := func() merge.Sight {
+		t.Helper()
+		var v merge.Sight
+		if err := m.See(t.Context(), r, &v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	do := func(what merge.Do) {
+		t.Helper()
+		if err := m.Do(t.Context(), r, merge.Action{Do: what, To: "a"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if see().Handed {
+		t.Error("handed over before it was")
+	}
+	do(merge.DoHandOver)
+	if !see().Handed || to.objects[apps+"web"] == nil {
+		t.Error("not handed over")
+	}
+	list := text(to.objects[configMaps+"/picube-merge-conflicts-beta"], "data", "objects")
+	if list != "ConfigMap default/clash: another one is there" {
+		t.Errorf("conflicts %q", list)
+	}
+	for _, f := range []*fakeAPI{from, to} {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(f.objects)), func(p string) bool { return strings.HasPrefix(p, eventsPath) }) {
+			t.Error("nobody is told of the conflict")
+		}
+	}
+	r.Phase = merge.Closing
+	delete(from.objects, core+"configmaps/gone")
+	if v := see(); v.Frozen || v.Handed {
+		t.Errorf("before it closes: %+v", v)
+	}
+	do(merge.DoHandOver) // what is still written afterwards would be lost
+	if see().Handed {
+		t.Error("handed over without a freeze")
+	}
+	do(merge.DoFreeze)
+	do(merge.DoFreeze)
+	if v := see(); !v.Frozen || v.Handed {
+		t.Errorf("frozen: %+v", v)
+	}
+	do(merge.DoHandOver)
+	if !see().Handed || to.objects[core+"configmaps/gone"] != nil {
+		t.Errorf("closed, but the leader has %v", to.objects[core+"configmaps/gone"])
+	}
+	r.Phase = merge.Alone
+	if !see().Frozen {
+		t.Error("nothing is left of the freeze")
+	}
+	do(merge.DoThaw)
+	if see().Frozen {
+		t.Error("still frozen")
+	}
+
+	l := &Merging{Engine: e, Own: leader}
+	if intact, err := l.Untouched(t.Context(), "b"); !intact || err != nil {
+		t.Errorf("touched: %v", err)
+	}
+	touched := to.objects[apps+"web"]
+	set(touched, []any{object{"manager": "picube-merge-b"}, object{"manager": "kubectl-edit"}}, "metadata", "managedFields")
+	if intact, err := l.Untouched(t.Context(), "b"); intact || err != nil {
+		t.Errorf("untouched: %v", err)
+	}
+	lead := merge.Record{ID: "a", Guests: []merge.Guest{{ID: "b", Term: 2, State: merge.Released}}}
+	if err := l.Do(t.Context(), lead, merge.Action{Do: merge.DoWithdraw, To: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	for path, stays := range map[string]bool{apps + "web": true, core + "configmaps/clash": true, "/api/v1/namespaces/shop": false, "/api/v1/persistentvolumes/pv1": false} {
+		if (to.objects[path] != nil) != stays {
+			t.Errorf("%s: stays %v", path, !stays)
+		}
+	}
+}
+
+// A control plane leaves for another cluster, is cut off at every step, and
+// comes home.
+func TestSettle(t *testing.T) {
+	c := newCluster(t, 1)
+	for cutAt := range 4 {
+		e, ran := c.nodeOf(t, "beta1")
+		for file, data := range map[string]string{
+			manifestsDir + "/etcd.yaml": "etcd", etcdData + "/db": "objects", done: "", cniFile: "{}", kubepods + "/cgroup.procs": "77\n", kubepods + "/cgroup.kill": "",
+		} {
+			if err := e.write(file, []byte(data)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		away := merge.Membership{Home: "b", Cluster: "a", Cube: "alpha", Term: 2}
+		if err := errors.Join(e.KeepMembership(away), e.choose()); err != nil {
+			t.Fatal(err)
+		}
+		if e.IsControlPlane() || e.MayBegin() || !e.IsHomeControlPlane() || e.Backends()[0] != "127.77.1.1:6443" {
+			t.Errorf("away it is %v", e.Backends())
+		}
+		run, drop, pause := e.Run, e.DropBridge, e.Pause
+		cut := context.Canceled
+		switch cutAt {
+		case 1:
+			e.Run = func(context.Context, string, ...string) error { return cut }
+		case 2:
+			e.DropBridge = func() error { return cut }
+		case 3:
+			e.Pause = func(context.Context, time.Duration) error { return cut }
+		}
+		if err := e.Settle(t.Context()); (err != nil) != (cutAt > 0) {
+			t.Errorf("cut at %d: %v", cutAt, err)
+		}
+		e.Run, e.DropBridge, e.Pause = run, drop, pause
+		if err := e.Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for file, there := range map[string]bool{
+			manifestsDir: true, manifestsDir + "/etcd.yaml": false, etcdData: false, etcdDir + ".b/member/db": true,
+			manifestsHome + "/etcd.yaml": true, cniFile: false, done: true,
+		} {
+			if e.exists(file) != there {
+				t.Errorf("cut at %d: away: %s is there: %v", cutAt, file, !there)
+			}
+		}
+		if text, _ := os.ReadFile(filepath.Join(e.Root, kubepods, "cgroup.kill")); string(text) != "1" {
+			t.Error("pods live on")
+		}
+		*ran = nil
+		if err := e.Settle(t.Context()); err != nil || *ran != nil {
+			t.Errorf("once more: %q, %v", *ran, err)
+		}
+		if err := errors.Join(e.KeepMembership(away.Return("beta")), e.choose(), e.Settle(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		for file, there := range map[string]bool{manifestsDir + "/etcd.yaml": true, etcdData + "/db": true, etcdDir + ".b": false, manifestsHome: false} {
+			if e.exists(file) != there {
+				t.Errorf("cut at %d: home: %s is there: %v", cutAt, file, !there)
+			}
+		}
+		if !e.IsControlPlane() || !strings.Contains(strings.Join(*ran, "\n"), "enable --now kubelet.service") {
+			t.Errorf("home: ran %q", *ran)
+		}
+	}
+}
+
+// Only a cluster's own control plane speaks for it; a worker, whose card may be
+// stolen, may ask where its cluster went.
+func TestQuestions(t *testing.T) {
+	c := newCluster(t, 1)
+	alpha, _ := c.nodeOf(t, "alpha1")
+	beta, _ := c.nodeOf(t, "beta1")
+	thief, _ := c.nodeOf(t, "beta2")
+	stranger, _ := newCluster(t, 2).nodeOf(t, "beta1")
+	asked := 0
+	alpha.SetAnswer(func(_ context.Context, q merge.Request) (merge.Reply, error) {
+		asked++
+		return merge.Reply{From: "a", Kind: q.Kind, Verdict: merge.Yes}, nil
+	})
+	alpha.serve(t)
+	question := func(k merge.Kind, cube string) merge.Request {
+		return merge.Request{Kind: k, From: merge.Record{ID: "b", Cube: cube, Term: 1}}
+	}
+	if reply, err := beta.Ask(t.Context(), "alpha", question(merge.Admit, "beta")); err != nil || reply.Verdict != merge.Yes {
+		t.Errorf("%+v, %v", reply, err)
+	}
+	if _, err := thief.Ask(t.Context(), "alpha", question(merge.Where, "")); err != nil {
+		t.Errorf("a worker asks where: %v", err)
+	}
+	for _, k := range []merge.Kind{merge.Admit, merge.Commit, merge.Release} {
+		if _, err := thief.Ask(t.Context(), "alpha", question(k, "beta")); err == nil || !strings.Contains(err.Error(), "403") {
+			t.Errorf("a worker asks %s: %v", k, err)
+		}
+	}
+	if _, err := beta.Ask(t.Context(), "alpha", question(merge.Commit, "alpha")); err == nil || !strings.Contains(err.Error(), "403") {
+		t.Errorf("for another's cluster: %v", err)
+	}
+	if _, err := stranger.Ask(t.Context(), "alpha", question(merge.Admit, "beta")); err == nil {
+		t.Error("a stranger is answered")
+	}
+	if asked != 2 {
+		t.Errorf("%d questions were answered", asked)
+	}
+	alpha.SetAnswer(nil)
+	if _, err := beta.Ask(t.Context(), "alpha", question(merge.Admit, "beta")); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("without a control plane: %v", err)
+	}
+}
+
+// A card that was flashed anew learns from another one of its cube that its
+// cluster is part of another one, and begins none.
+func TestAdopt(t *testing.T) {
+	c := newCluster(t, 1)
+	fresh, _ := c.nodeOf(t, "beta1")
+	other, _ := c.nodeOf(t, "beta2")
+	other.serve(t)
+	if _, ok := fresh.Adopt(t.Context()); ok {
+		t.Error("the other is at home")
+	}
+	away := merge.Membership{Home: "b", Cluster: "a", Cube: "alpha", Term: 2}
+	if err := other.KeepMembership(away); err != nil {
+		t.Fatal(err)
+	}
+	if m, ok := fresh.Adopt(t.Context()); !ok || m != away {
+		t.Errorf("%+v %v", m, ok)
+	}
+	now := time.Unix(0, 0)
+	fresh.Now = func() time.Time { now = now.Add(starting); return now }
+	if err := fresh.Begin(t.Context()); err == nil || !strings.Contains(err.Error(), "part of the cluster of alpha") {
+		t.Errorf("began: %v", err)
+	}
+}
