@@ -193,7 +193,8 @@ func (b *Builder) checkNodes() error {
 
 // Plan returns what will be built, packages included: from the lock, which is
 // made if there is none. Where they are downloaded already, it says which of
-// them are left to the first boot.
+// them are left to the first boot. Where cards were built before, it says what
+// becomes of them.
 func (b *Builder) Plan(ctx context.Context) (*plan.Plan, error) {
 	if err := b.ensureLock(ctx); err != nil {
 		return nil, err
@@ -203,7 +204,9 @@ func (b *Builder) Plan(ctx context.Context) (*plan.Plan, error) {
 			return nil, fmt.Errorf("root %s: %w", r.Name, err)
 		}
 	}
-	return b.plan, nil
+	var err error
+	b.plan.Changes, err = b.changes()
+	return b.plan, err
 }
 
 // Result is what a build made.

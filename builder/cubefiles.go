@@ -111,7 +111,12 @@ func (b *Builder) listings(ctx context.Context, folder *cubeFolder, roots map[st
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}
+	accounts, err := b.accounts(folder)
+	if err != nil {
+		return err
+	}
 	files := map[string][]byte{
+		accountsFile:        accounts,
 		output.ManifestFile: manifest, output.SumsFile: output.Sums(images),
 		output.ImagerFile(m.Cube): imager, sbomFile: sbom,
 	}

@@ -15,7 +15,7 @@ const module = "github.com/picube/picube-build/"
 var importRules = []struct{ pkg, may string }{
 	{`cmd/picube-build`, `.*`},
 	{`tools/bench`, ``},
-	{`cmd/picube-node`, `layers/nodeconf|layers/.*d`},
+	{`cmd/picube-node`, `layers/nodeconf|layers/.*d|layers/cluster/merge.*`},
 
 	// The orchestrator gets its layers handed in.
 	{`builder`, `builder/.*|firmware|layers/nodeconf`},

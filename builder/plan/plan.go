@@ -28,6 +28,9 @@ type Plan struct {
 	Blueprint string  `json:"blueprint"` // the file's name without folder and extension
 	Cubes     []*Cube `json:"cubes"`
 	Roots     []*Root `json:"roots"` // sorted by name
+	// Changes are what it means for cards that were built before; nil: there are
+	// none, or nobody asked.
+	Changes *Changes `json:"changes,omitempty"`
 }
 
 // Cube is a cube with its nodes placed.

@@ -21,6 +21,9 @@ func (p *Plan) Print(w io.Writer) error {
 	for _, r := range p.Roots {
 		r.print(&b, p.Nodes())
 	}
+	if p.Changes != nil {
+		p.Changes.print(&b)
+	}
 	_, err := w.Write(b.Bytes())
 	return err
 }

@@ -19,7 +19,11 @@ func (c *cli) planCommand() *cobra.Command {
 		Use:   "plan BLUEPRINT",
 		Short: "Show what would be built",
 		Long: `plan shows nodes, roles, addresses and packages with versions and sizes. If there
-is no lock file yet it is made, as the first build would.`,
+is no lock file yet it is made, as the first build would.
+
+Where cards were built before, it shows what the blueprint means for them now:
+which have to be written and why, which may stay in their nodes, and what to
+tell a running cluster.`,
 		Args:              oneBlueprint,
 		ValidArgsFunction: completeBlueprint,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -43,6 +47,7 @@ is no lock file yet it is made, as the first build would.`,
 		},
 	}
 	flags.vars.add(cmd)
+	cmd.Flags().StringVarP(&flags.out, "output", "o", "out", "`folder` that cards were built into before")
 	cmd.Flags().BoolVar(&requests, "requests", false, "show packages as asked for, without lock or network")
 	return cmd
 }
