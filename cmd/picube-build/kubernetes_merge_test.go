@@ -45,6 +45,7 @@ type meeting struct {
 	alpha, beta cluster // as their control planes see them
 	one         bool    // they are one cluster
 	held        bool    // beta follows only when it is told to
+	lost        bool    // it is not known what they are
 	outages     *outages
 }
 
@@ -69,7 +70,7 @@ func TestMerge(t *testing.T) {
 		{"the plug of the leader is pulled", m.leaderDies},
 	} {
 		begin := time.Now()
-		if !t.Run(part.name, part.test) {
+		if !t.Run(part.name, part.test) && m.lost {
 			return
 		}
 		t.Logf("%s: %s", part.name, time.Since(begin).Round(time.Second))
@@ -138,9 +139,19 @@ func (m *meeting) apart(t *testing.T) {
 	m.e.SplitSegments("alpha", "beta")
 }
 
+// settled notes that the cubes have become what they should, or ends the test.
+func (m *meeting) settled(t *testing.T, one bool) {
+	t.Helper()
+	if m.lost = t.Failed(); m.lost {
+		t.FailNow()
+	}
+	m.one = one
+}
+
 // plug connects the cubes; what it returns is for awaitPhase.
 func (m *meeting) plug(t *testing.T) (begin time.Time, lines int) {
 	t.Helper()
+	m.lost = true
 	lines, begin = len(m.beta.first.Console()), time.Now()
 	m.outages.forget()
 	m.e.JoinSegments("alpha", "beta")
@@ -179,7 +190,7 @@ func (m *meeting) becomeOne(t *testing.T, begin time.Time) {
 		m.alpha.eventually(t, "get node "+name+" --no-headers", " Ready ")
 		t.Logf("%s after they were plugged together: %s is ready", time.Since(begin).Round(time.Second), name)
 	}
-	m.one = !t.Failed()
+	m.settled(t, true)
 	m.alpha.eventually(t, "get nodes -L topology.kubernetes.io/zone -o wide", "beta")
 	m.alpha.eventually(t, "-n shop get deployment web -o jsonpath={.status.readyReplicas}", "1")
 	t.Logf("%s after they were plugged together: everything runs", time.Since(begin).Round(time.Second))
@@ -213,21 +224,19 @@ func (m *meeting) becomeOne(t *testing.T, begin time.Time) {
 func (m *meeting) undo(t *testing.T) {
 	t.Helper()
 	begin := time.Now()
+	m.lost, m.held = true, true
 	t.Log(ask(t, m.beta.first, "sudo picube-node merge undo"))
-	m.one, m.held = false, true
 	for _, name := range []string{"beta1", "beta2"} {
 		m.ownEventually(t, "get node "+name+" --no-headers", " Ready ")
 		t.Logf("%s after the undo: %s is ready", time.Since(begin).Round(time.Second), name)
 	}
 	m.ownEventually(t, "-n shop get deployment web -o jsonpath={.status.readyReplicas}", "1")
 	m.ownEventually(t, "get configmap clash -o jsonpath={.data.setting}", "beta")
-	m.alpha.gone(t, "get nodes -o name", "beta")
+	m.settled(t, false)
 	m.alpha.gone(t, "get namespaces -o name", "shop")
+	m.alpha.gone(t, "get nodes -o name", "beta")
 	m.alpha.eventually(t, "get configmap clash -o jsonpath={.data.setting}", "alpha")
 	t.Logf("%s after the undo: both are as they were", time.Since(begin).Round(time.Second))
-	if t.Failed() {
-		t.FailNow()
-	}
 }
 
 // ownEventually is eventually of beta's own cluster. Until its nodes are back
@@ -328,6 +337,11 @@ func (m *meeting) forged(t *testing.T) {
 			ask(t, m.e.Node(name), script)
 		}
 	})
+	for _, n := range []*emulator.Node{m.alpha.first, m.beta.first} {
+		if status := ask(t, n, "picube-node status"); !strings.Contains(status, "a stranger's cube is here") {
+			t.Errorf("%s says nothing of a stranger: %s", n.Name(), status)
+		}
+	}
 }
 
 // stolen asks both control planes with the certificate of a worker's card, and
@@ -551,7 +565,7 @@ func look(t *testing.T, n *emulator.Node, command string) string {
 func (m *meeting) report(t *testing.T) {
 	for _, n := range m.e.Nodes() {
 		for _, command := range []string{
-			"date; uptime; free -m | head -2; ip -br addr show eth0", "picube-node status",
+			"date; uptime; free -m | head -2; ip -br addr show eth0", "picube-node status; sudo picube-node merge status",
 			"sudo journalctl --no-pager -o short-precise -u picube-join -n 400", "systemctl --failed --no-legend",
 			"sudo crictl ps -a 2>/dev/null | tail -20", "sudo find /var/lib/picube -type f -size -1M -newer /etc/machine-id | xargs sudo ls -l",
 		} {
