@@ -107,6 +107,7 @@ func runMerge(ctx context.Context, engine *kubeadmd.Engine, v *voice, log *slog.
 			}
 			return c.Run(ctx)
 		})
+		g.Go(func() error { return c.RunReading(ctx) })
 		g.Go(func() error { return c.RunAnnouncements(ctx) })
 	}
 	strangers := 0

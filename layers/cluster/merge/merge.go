@@ -120,8 +120,10 @@ func Interval(cubes int) time.Duration {
 const minInterval = 5 * time.Second
 
 // Silence is the time after which a cluster is not there: several announcements
-// were all lost.
-func Silence(cubes int) time.Duration { return 6 * Interval(cubes) }
+// were all lost, and nobody is that busy.
+func Silence(cubes int) time.Duration { return max(minSilence, 6*Interval(cubes)) }
+
+const minSilence = time.Minute
 
 // Due reports whether the record is to be announced, since a time after its
 // version told was. What a cluster does on its way into another one its nodes

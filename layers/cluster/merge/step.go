@@ -65,8 +65,8 @@ const (
 // Action is something to do after the record is stored.
 type Action struct {
 	Do      Do
-	To      string // a cluster's ID
-	Request Request
+	To      string  // a cluster's ID
+	Request Request // of DoWithdraw only what the cluster To says of itself
 }
 
 // Step brings a cluster one step further. The record that it returns must be
@@ -296,7 +296,7 @@ func (s Settings) actions(r Record, v Sight) []Action {
 	for _, g := range r.Guests {
 		// Only when the guest lives again: until then this is all there is.
 		if h, ok := find(v.Heard, g.ID); ok && g.State == Released && h.Phase == Alone && h.Term > g.Term {
-			out = append(out, Action{Do: DoWithdraw, To: g.ID})
+			out = append(out, Action{Do: DoWithdraw, To: g.ID, Request: Request{From: h}})
 		}
 	}
 	return out

@@ -100,6 +100,15 @@ func (e *Engine) CubeOf(commonName string) string {
 	return ""
 }
 
+// homeOf returns the cube to whose cluster the nodes of a cube belong at first:
+// one without a control plane of its own is of the first one's.
+func (e *Engine) homeOf(cube string) string {
+	if e.cube(cube) != nil {
+		return cube
+	}
+	return e.Config.Cubes[0].Name
+}
+
 // isOurs reports whether a node that answered is of the cluster that this node's
 // control plane runs. One from before there were several says nothing of it.
 func (e *Engine) isOurs(p peer) bool { return p.Of == nil || p.Of.Cube == e.Config.Home }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,13 +50,19 @@ type API struct {
 type Handed struct {
 	Objects   int      // there are
 	Conflicts []string // those that the leader has differently or refuses, sorted
-	kept      map[string]bool
+	present   map[string]bool // all of them, by name
+	given     map[string]sent // those that the leader has
 }
 
 // HandOver applies all users' objects of one cluster at another one; origin
 // names the first. It may be done any number of times.
 func HandOver(ctx context.Context, from, to API, origin string) (Handed, error) {
-	h := Handed{kept: map[string]bool{}}
+	return handOver(ctx, from, to, origin, nil)
+}
+
+// handOver leaves out what was given before and is the same.
+func handOver(ctx context.Context, from, to API, origin string, before map[string]sent) (Handed, error) {
+	h := Handed{present: map[string]bool{}, given: map[string]sent{}}
 	objects, err := from.userObjects(ctx)
 	if err != nil {
 		return h, err
@@ -68,7 +75,7 @@ func HandOver(ctx context.Context, from, to API, origin string) (Handed, error) 
 	var errs []error
 	for _, o := range objects {
 		h.Objects++
-		h.kept[describe(o)] = true
+		h.present[describe(o)] = true
 		at := slices.IndexFunc(kinds, func(r resource) bool { return r.apiVersion == o["apiVersion"] && r.Kind == o["kind"] })
 		if at < 0 && isDefined(o, objects) { // perhaps just now
 			errs = append(errs, fmt.Errorf("%s: cannot find its kind in the other cluster yet", describe(o)))
@@ -76,8 +83,20 @@ func HandOver(ctx context.Context, from, to API, origin string) (Handed, error) 
 		}
 		why := "its kind is not known there"
 		if at >= 0 {
-			if why, err = to.apply(ctx, kinds[at].of(o), forLeader(o), origin); err != nil {
+			what := sent{path: kinds[at].of(o)}
+			text, err := json.Marshal(forLeader(o))
+			if err != nil {
+				return h, err
+			}
+			if what.digest = sha256.Sum256(text); before[describe(o)] == what {
+				h.given[describe(o)] = what
+				continue
+			}
+			if why, err = to.apply(ctx, what.path, forLeader(o), origin); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", describe(o), err))
+			}
+			if why == "" && err == nil {
+				h.given[describe(o)] = what
 			}
 		}
 		if why != "" {
@@ -207,19 +226,33 @@ func isTouched(o object) bool {
 	})
 }
 
-// prune deletes what a cluster had handed over and its user has deleted since.
-func (a API) prune(ctx context.Context, origin string, kept map[string]bool) error {
-	given, err := a.given(ctx, origin)
-	if err != nil {
-		return err
+// prune deletes what a cluster had handed over before, and its user has deleted
+// since. Where nobody knows what that was, everything has to be looked at.
+func (a API) prune(ctx context.Context, origin string, before map[string]sent, now map[string]bool) error {
+	var given []placed
+	if before == nil {
+		all, err := a.given(ctx, origin)
+		if err != nil {
+			return err
+		}
+		given = all
 	}
-	var gone []placed
-	for _, g := range given {
-		if !kept[describe(g.object)] && !isTouched(g.object) {
-			gone = append(gone, g)
+	for name, what := range before {
+		if now[name] {
+			continue
+		}
+		o, err := a.read(ctx, what.path)
+		if err != nil {
+			return err
+		}
+		if text(o, "metadata", "annotations", mergedFrom) == origin {
+			given = append(given, placed{o, what.path})
 		}
 	}
-	return a.delete(ctx, gone)
+	given = slices.DeleteFunc(given, func(g placed) bool {
+		return now[describe(g.object)] || isTouched(g.object)
+	})
+	return a.delete(ctx, given)
 }
 
 // withdraw deletes what a cluster handed over that lives on its own again, and

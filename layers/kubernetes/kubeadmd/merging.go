@@ -2,6 +2,7 @@ package kubeadmd
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,6 +24,8 @@ type Merging struct {
 	Servers []API
 
 	handed handed
+	// given are the objects that the leader has, by name, as they were sent.
+	given map[string]sent
 	// withdrawn are guests of which nothing is left, with their term.
 	withdrawn map[string]uint64
 	thawed    bool                 // nothing is left of a freeze
@@ -67,12 +70,21 @@ type handed struct {
 	frozen bool // and that was all
 }
 
+// sent is an object at the leader.
+type sent struct {
+	path   string
+	digest [sha256.Size]byte // of what was sent
+}
+
 // lostAfter is the time after which nobody waits for a worker.
 const lostAfter = 10 * time.Minute
 
 // Leads reports whether the node's etcd leads: of several control-plane nodes
 // one acts.
 func (m *Merging) Leads(ctx context.Context) (bool, error) {
+	if len(m.Engine.Config.ControlPlane) == 1 {
+		return true, nil
+	}
 	client, err := m.Engine.etcdClient()
 	if err != nil {
 		return false, err
@@ -149,12 +161,8 @@ func (m *Merging) seeWorkers(ctx context.Context, r merge.Record, v *merge.Sight
 		w := merge.Worker{Name: name, Here: ready, There: there[name]}
 		w.Lost = !far && m.isLost(w)
 		if w.There {
-			code, answer, err := m.Own.asMerge().do(ctx, http.MethodDelete, "/api/v1/nodes/"+name, "", nil)
-			if err == nil && code/100 != 2 && code != http.StatusNotFound {
-				err = fmt.Errorf("%d %s", code, message(answer))
-			}
-			if err != nil {
-				return fmt.Errorf("node %s: cannot delete it: %w", name, err)
+			if err := m.Own.deleteNode(ctx, name); err != nil {
+				return err
 			}
 		}
 		v.Workers = append(v.Workers, w)
@@ -195,19 +203,36 @@ func (m *Merging) Do(ctx context.Context, r merge.Record, a merge.Action) error 
 	case merge.DoThaw:
 		return m.Own.thaw(ctx)
 	case merge.DoWithdraw:
-		return m.withdraw(ctx, r, a.To)
+		return m.withdraw(ctx, r, a.To, a.Request.From.Cube)
 	}
 	return fmt.Errorf("cannot do %q", a.Do)
 }
 
-// withdraw deletes what a guest had handed over, once for each of its terms.
-func (m *Merging) withdraw(ctx context.Context, r merge.Record, guest string) error {
+// withdraw deletes what a guest had handed over and its nodes, when they are
+// gone, once for each of its terms.
+func (m *Merging) withdraw(ctx context.Context, r merge.Record, guest, cube string) error {
 	i := slices.IndexFunc(r.Guests, func(g merge.Guest) bool { return g.ID == guest })
 	if i < 0 || m.withdrawn[guest] == r.Guests[i].Term {
 		return nil
 	}
 	if err := m.Own.withdraw(ctx, guest); err != nil {
 		return fmt.Errorf("withdrawing what was handed over: %w", err)
+	}
+	nodes, err := m.Own.nodes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range m.Engine.Node.Peers {
+		ready, known := nodes[p.Name]
+		switch {
+		case !known || m.Engine.homeOf(p.Cube) != cube:
+		case ready:
+			return nil // it has not left yet
+		default:
+			if err := m.Own.deleteNode(ctx, p.Name); err != nil {
+				return err
+			}
+		}
 	}
 	if m.withdrawn == nil {
 		m.withdrawn = map[string]uint64{}
@@ -228,9 +253,12 @@ func (m *Merging) handOver(ctx context.Context, r merge.Record) error {
 	if err != nil {
 		return err
 	}
-	h, err := HandOver(ctx, m.Own, leader, r.ID)
+	if m.handed.id != r.ID || m.handed.term != r.Term {
+		m.given = nil
+	}
+	h, err := handOver(ctx, m.Own, leader, r.ID, m.given)
 	if err == nil && frozen {
-		err = leader.prune(ctx, r.ID, h.kept)
+		err = leader.prune(ctx, r.ID, m.given, h.present)
 	}
 	if err == nil {
 		err = m.report(ctx, leader, r, h)
@@ -238,7 +266,7 @@ func (m *Merging) handOver(ctx context.Context, r merge.Record) error {
 	if err != nil {
 		return fmt.Errorf("handing over: %w", err)
 	}
-	m.handed = handed{r.ID, r.Term, frozen}
+	m.handed, m.given = handed{r.ID, r.Term, frozen}, h.given
 	return nil
 }
 

@@ -236,6 +236,18 @@ func (a API) nodes(ctx context.Context) (map[string]bool, error) {
 	return out, nil
 }
 
+// deleteNode removes a node that is of another cluster now.
+func (a API) deleteNode(ctx context.Context, name string) error {
+	code, answer, err := a.asMerge().do(ctx, http.MethodDelete, "/api/v1/nodes/"+name, "", nil)
+	if err == nil && code/100 != 2 && code != http.StatusNotFound {
+		err = fmt.Errorf("%d %s", code, message(answer))
+	}
+	if err != nil {
+		return fmt.Errorf("node %s: cannot delete it: %w", name, err)
+	}
+	return nil
+}
+
 // MergeOrder leaves a person's word where the node's cluster, or the node alone
 // while it is away, obeys it. It returns the cluster's record.
 func (e *Engine) MergeOrder(ctx context.Context, s RecordStore, o merge.Order) (merge.Record, error) {

@@ -84,8 +84,10 @@ const (
 	busy  = 2 * time.Second
 	// patience is the time until a cluster that said no is asked again.
 	patience = 5 * time.Minute
-	// stale is how old a record may be that is announced.
-	stale = time.Minute
+	// fresh is how often the record is read in any case, stale how old one may
+	// be that is announced.
+	fresh = 20 * time.Second
+	stale = 2 * time.Minute
 )
 
 // Run steps until ctx ends.
@@ -202,7 +204,9 @@ func (c *Controller) learn(r merge.Record) {
 	c.Heard.Hear(r.Announcement())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.present, c.read = r, c.Now()
+	if r.ID != c.present.ID || r.Version >= c.present.Version {
+		c.present, c.read = r, c.Now()
+	}
 }
 
 // Overhear is told of every announcement on the wire: what another node of the
@@ -212,6 +216,24 @@ func (c *Controller) Overhear(r merge.Record) {
 	defer c.mu.Unlock()
 	if r.ID == c.present.ID && r.Version >= c.told {
 		c.told, c.toldTime = r.Version, c.Now()
+	}
+}
+
+// RunReading reads the record while a step takes its time, until ctx ends:
+// whoever is silent is taken for dead.
+func (c *Controller) RunReading(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		old := c.present.ID != "" && c.Now().Sub(c.read) > fresh
+		c.mu.Unlock()
+		if old {
+			if kept, err := c.Store.Load(ctx); err == nil {
+				c.learn(kept.Record)
+			}
+		}
+		if err := c.Pause(ctx, fresh/4); err != nil {
+			return err
+		}
 	}
 }
 

@@ -196,6 +196,7 @@ func newWorld(t *testing.T, names ...string) *world {
 func (w *world) start(ctx context.Context) {
 	for _, c := range w.cubes {
 		go func() { _ = c.controller.Run(ctx) }()
+		go func() { _ = c.controller.RunReading(ctx) }()
 		go func() { _ = c.controller.RunAnnouncements(ctx) }()
 		for _, n := range c.nodes {
 			go n.run(ctx)
