@@ -110,19 +110,7 @@ func runMerge(ctx context.Context, engine *kubeadmd.Engine, v *voice, log *slog.
 		g.Go(func() error { return c.RunReading(ctx) })
 		g.Go(func() error { return c.RunAnnouncements(ctx) })
 	}
-	strangers := 0
-	refused := func(from net.Addr, err error) {
-		log.Debug("announcement refused", "from", from, "error", err)
-		if errors.Is(err, announce.ErrStranger) {
-			if strangers++; strangers == 1 {
-				log.Warn("a cube of another identity is on the wire, it is left alone", "address", from)
-				v.say(&v.others, "a stranger's cube is here, too")
-			}
-		}
-	}
-	g.Go(func() error {
-		return wire.Listen(ctx, func(r merge.Record) { heard.Hear(r); overhear(r) }, refused)
-	})
+	g.Go(func() error { return listen(ctx, wire, func(r merge.Record) { heard.Hear(r); overhear(r) }, v, log) })
 	g.Go(func() error {
 		next, err := follower.Run(ctx, m)
 		if err != nil {
@@ -132,6 +120,24 @@ func runMerge(ctx context.Context, engine *kubeadmd.Engine, v *voice, log *slog.
 		return errMoved
 	})
 	return g.Wait()
+}
+
+// strangersStay is how long a cube of another identity is spoken of.
+const strangersStay = 10 * time.Minute
+
+// listen hears other clusters, and tells of those that are none of ours.
+func listen(ctx context.Context, wire *announce.Wire, hear func(merge.Record), v *voice, log *slog.Logger) error {
+	var said time.Time
+	return wire.Listen(ctx, hear, func(from net.Addr, err error) {
+		log.Debug("announcement refused", "from", from, "error", err)
+		if !errors.Is(err, announce.ErrStranger) || time.Since(said) < strangersStay {
+			return
+		}
+		said = time.Now()
+		log.Warn("a cube of another identity is on the wire, it is left alone", "address", from)
+		v.say(&v.others, "another cluster's cube is here, it is left alone")
+		time.AfterFunc(strangersStay, func() { v.say(&v.others, "") })
+	})
 }
 
 // untilMember waits until there is a cluster at all.

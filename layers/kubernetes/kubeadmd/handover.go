@@ -48,8 +48,8 @@ type API struct {
 
 // Handed is what became of an attempt to hand over.
 type Handed struct {
-	Objects   int      // there are
-	Conflicts []string // those that the leader has differently or refuses, sorted
+	Objects   int             // there are
+	Conflicts []string        // those that the leader has differently or refuses, sorted
 	present   map[string]bool // all of them, by name
 	given     map[string]sent // those that the leader has
 }

@@ -26,10 +26,11 @@ type Merging struct {
 	handed handed
 	// given are the objects that the leader has, by name, as they were sent.
 	given map[string]sent
-	// withdrawn are guests of which nothing is left, with their term.
-	withdrawn map[string]uint64
-	thawed    bool                 // nothing is left of a freeze
-	unseen    map[string]time.Time // workers that neither cluster has, since when
+	// withdrawn and forgotten are guests of which no objects and no nodes are
+	// left, with their term.
+	withdrawn, forgotten map[string]uint64
+	thawed               bool                 // nothing is left of a freeze
+	unseen               map[string]time.Time // workers that neither cluster has, since when
 }
 
 // NewMerging returns what the node can do with its cluster.
@@ -38,7 +39,7 @@ func (e *Engine) NewMerging() (*Merging, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Merging{Engine: e, Own: own, At: e.APIOf}
+	m := &Merging{Engine: e, Own: own, At: e.APIOf, withdrawn: map[string]uint64{}, forgotten: map[string]uint64{}, unseen: map[string]time.Time{}}
 	for _, c := range e.cube(e.Config.Home) {
 		server, err := e.apiAt([]Member{c})
 		if err != nil {
@@ -149,7 +150,7 @@ func (m *Merging) seeWorkers(ctx context.Context, r merge.Record, v *merge.Sight
 	}
 	far := err != nil // whoever left can't be seen
 	if far {
-		m.unseen = nil
+		clear(m.unseen)
 	}
 	if r.Leaving != "" {
 		here[r.Leaving] = here[r.Leaving] || false
@@ -175,9 +176,6 @@ func (m *Merging) isLost(w merge.Worker) bool {
 	if w.Here || w.There {
 		delete(m.unseen, w.Name)
 		return false
-	}
-	if m.unseen == nil {
-		m.unseen = map[string]time.Time{}
 	}
 	now := m.Engine.Now()
 	since, ok := m.unseen[w.Name]
@@ -212,11 +210,18 @@ func (m *Merging) Do(ctx context.Context, r merge.Record, a merge.Action) error 
 // gone, once for each of its terms.
 func (m *Merging) withdraw(ctx context.Context, r merge.Record, guest, cube string) error {
 	i := slices.IndexFunc(r.Guests, func(g merge.Guest) bool { return g.ID == guest })
-	if i < 0 || m.withdrawn[guest] == r.Guests[i].Term {
+	if i < 0 {
 		return nil
 	}
-	if err := m.Own.withdraw(ctx, guest); err != nil {
-		return fmt.Errorf("withdrawing what was handed over: %w", err)
+	term := r.Guests[i].Term
+	if m.withdrawn[guest] != term {
+		if err := m.Own.withdraw(ctx, guest); err != nil {
+			return fmt.Errorf("withdrawing what was handed over: %w", err)
+		}
+		m.withdrawn[guest] = term
+	}
+	if m.forgotten[guest] == term {
+		return nil
 	}
 	nodes, err := m.Own.nodes(ctx)
 	if err != nil {
@@ -234,10 +239,7 @@ func (m *Merging) withdraw(ctx context.Context, r merge.Record, guest, cube stri
 			}
 		}
 	}
-	if m.withdrawn == nil {
-		m.withdrawn = map[string]uint64{}
-	}
-	m.withdrawn[guest] = r.Guests[i].Term
+	m.forgotten[guest] = term
 	return nil
 }
 

@@ -104,7 +104,7 @@ func TestMerging(t *testing.T) {
 	to := &fakeAPI{objects: map[string]object{core + "configmaps/clash": parse(t, `{"metadata":{"name":"clash","namespace":"default"},"data":{"a":"alpha"}}`)}}
 	own, leader := serve(t, from), serve(t, to)
 	e, _ := newCluster(t, 1).nodeOf(t, "beta1")
-	m := &Merging{Engine: e, Own: own, Servers: []API{own}, At: func(string) (API, error) { return leader, nil }}
+	m := &Merging{Engine: e, Own: own, unseen: map[string]time.Time{}, Servers: []API{own}, At: func(string) (API, error) { return leader, nil }}
 	r := merge.Record{ID: "b", Cube: "beta", Term: 2, Phase: merge.HandOver, Leader: "a", LeaderCube: "alpha"}
 	see := func() merge.Sight {
 		t.Helper()
@@ -163,7 +163,10 @@ func TestMerging(t *testing.T) {
 		t.Error("still frozen")
 	}
 
-	l := &Merging{Engine: e, Own: leader}
+	l := &Merging{Engine: e, Own: leader, withdrawn: map[string]uint64{}, forgotten: map[string]uint64{}}
+	for _, name := range []string{"alpha1", "alpha2", "beta1", "beta2"} {
+		to.objects["/api/v1/nodes/"+name] = parse(t, `{"metadata":{"name":"`+name+`"}}`)
+	}
 	if intact, err := l.Untouched(t.Context(), "b"); !intact || err != nil {
 		t.Errorf("touched: %v", err)
 	}
@@ -173,10 +176,10 @@ func TestMerging(t *testing.T) {
 		t.Errorf("untouched: %v", err)
 	}
 	lead := merge.Record{ID: "a", Guests: []merge.Guest{{ID: "b", Term: 2, State: merge.Released}}}
-	if err := l.Do(t.Context(), lead, merge.Action{Do: merge.DoWithdraw, To: "b"}); err != nil {
+	if err := l.Do(t.Context(), lead, merge.Action{Do: merge.DoWithdraw, To: "b", Request: merge.Request{From: merge.Record{Cube: "beta"}}}); err != nil {
 		t.Fatal(err)
 	}
-	for path, stays := range map[string]bool{apps + "web": true, core + "configmaps/clash": true, "/api/v1/namespaces/shop": false, "/api/v1/persistentvolumes/pv1": false} {
+	for path, stays := range map[string]bool{apps + "web": true, core + "configmaps/clash": true, "/api/v1/namespaces/shop": false, "/api/v1/persistentvolumes/pv1": false, "/api/v1/nodes/beta1": false, "/api/v1/nodes/alpha2": true} {
 		if (to.objects[path] != nil) != stays {
 			t.Errorf("%s: stays %v", path, !stays)
 		}

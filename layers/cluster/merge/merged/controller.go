@@ -69,6 +69,7 @@ type Controller struct {
 	replies []merge.Reply
 	refused map[string]time.Time // by the cluster that said no
 	said    string
+	begun   time.Time
 
 	mu       sync.Mutex
 	present  merge.Record // as read last
@@ -92,7 +93,7 @@ const (
 
 // Run steps until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
-	c.refused = map[string]time.Time{}
+	c.refused, c.begun = map[string]time.Time{}, c.Now()
 	for {
 		wait, err := c.turn(ctx)
 		if ctx.Err() != nil {
@@ -118,6 +119,9 @@ func (c *Controller) turn(ctx context.Context) (time.Duration, error) {
 	leads, err := c.Works.Leads(ctx)
 	if err != nil || !leads {
 		return quiet, err
+	}
+	if c.isNew(kept.Record) {
+		return busy, nil
 	}
 	v := merge.Sight{Heard: c.others(kept.Record), Replies: c.replies, Term: c.Term(), Order: kept.Order}
 	if err := c.Works.See(ctx, kept.Record, &v); err != nil {
@@ -149,6 +153,15 @@ func (c *Controller) turn(ctx context.Context) (time.Duration, error) {
 		wait = busy
 	}
 	return wait, errors.Join(errs...)
+}
+
+// isNew reports whether the node began to listen too lately to say that a guest
+// is silent: it would have to begin anew.
+func (c *Controller) isNew(r merge.Record) bool {
+	return c.Now().Sub(c.begun) < merge.Silence(c.Cubes) && slices.ContainsFunc(r.Guests, func(g merge.Guest) bool {
+		heard := slices.ContainsFunc(c.Heard.Lately(), func(h merge.Record) bool { return h.ID == g.ID })
+		return g.State == merge.Admitted && !heard
+	})
 }
 
 // others are the other clusters; one that just refused this one is as good as
