@@ -121,8 +121,7 @@ func Open(data []byte, authority *x509.Certificate) (Introduction, error) {
 	return i, nil
 }
 
-// Read reads a file that may not be there; it is not trusted before its end is
-// known to be near.
+// Read reads a file that may not be there (fs.ErrNotExist).
 func Read(name string, authority *x509.Certificate) (_ Introduction, err error) {
 	info, err := os.Stat(name)
 	if err != nil {

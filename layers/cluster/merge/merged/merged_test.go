@@ -193,15 +193,40 @@ func newWorld(t *testing.T, names ...string) *world {
 	return w
 }
 
-func (w *world) start(ctx context.Context) {
+// switchOn starts what a control-plane node does for its cluster.
+func (c *cube) switchOn(ctx context.Context) (off func()) {
+	ctx, off = context.WithCancel(ctx)
+	go func() { _ = c.controller.Run(ctx) }()
+	go func() { _ = c.controller.RunReading(ctx) }()
+	go func() { _ = c.controller.RunAnnouncements(ctx) }()
+	return off
+}
+
+// pullPlug takes a cube's control plane away for a while; it forgets what it
+// did not store.
+func (c *cube) pullPlug(ctx context.Context, off func(), d time.Duration) {
+	off()
+	dead := c.store.dead
+	c.store.dead = true
+	time.Sleep(d)
+	c.store.dead = dead
+	old := c.controller
+	clear(c.nodes[0].heard.all)
+	c.controller = &Controller{
+		Settings: old.Settings, Cubes: old.Cubes, Store: old.Store, Works: old.Works, Asker: old.Asker, Heard: old.Heard,
+		Term: old.Term, Announce: old.Announce, Say: old.Say, Now: old.Now, Pause: old.Pause, Log: old.Log,
+	}
+	c.switchOn(ctx)
+}
+
+func (w *world) start(ctx context.Context) (off []func()) {
 	for _, c := range w.cubes {
-		go func() { _ = c.controller.Run(ctx) }()
-		go func() { _ = c.controller.RunReading(ctx) }()
-		go func() { _ = c.controller.RunAnnouncements(ctx) }()
+		off = append(off, c.switchOn(ctx))
 		for _, n := range c.nodes {
 			go n.run(ctx)
 		}
 	}
+	return off
 }
 
 // isOne reports what keeps the cubes from being the first one's cluster.
@@ -270,6 +295,33 @@ func TestCable(t *testing.T) {
 				t.Errorf("cut after %s (%s): %v", after, at, err)
 			}
 		})
+	}
+}
+
+// The plug of either control plane is pulled at every moment, for a minute or for
+// ten.
+func TestPlug(t *testing.T) {
+	for i := range 2 {
+		for _, d := range []time.Duration{20 * time.Second, 10 * time.Minute} {
+			for after := 5 * time.Second; after < 50*time.Second; after += 3 * time.Second {
+				synctest.Test(t, func(t *testing.T) {
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					w := newWorld(t, "alpha", "beta")
+					off := w.start(ctx)
+					time.Sleep(after)
+					at := w.cubes[1].store.kept.Record
+					w.cubes[i].pullPlug(ctx, off[i], d)
+					time.Sleep(10 * time.Minute)
+					if err := w.isOne(); err != nil {
+						t.Errorf("plug of %s after %s (%s) for %s: %v", w.cubes[i].name, after, at.Phase, d, err)
+					}
+					if r := w.cubes[1].store.kept.Record; d < time.Minute && at.Phase != merge.Alone && at.Phase != merge.Asking && r.Term != at.Term {
+						t.Errorf("plug of %s after %s (%s) for %s: it had to begin anew", w.cubes[i].name, after, at.Phase, d)
+					}
+				})
+			}
+		}
 	}
 }
 
