@@ -72,8 +72,18 @@ type Pair struct{ Certificate, Key []byte }
 
 // Issue returns a certificate that the authority signed, and its key.
 func (a *Authority) Issue(r Request) (Pair, error) {
-	from, to := validity()
 	key := a.cluster.ECDSA("leaf", a.purpose, r.Purpose)
+	certificate, err := a.Certify(r, &key.PublicKey)
+	if err != nil {
+		return Pair{}, err
+	}
+	text, err := KeyPEM(key)
+	return Pair{Certificate: certificate, Key: text}, err
+}
+
+// Certify returns a certificate, as PEM, for a key that somebody has already.
+func (a *Authority) Certify(r Request, key *ecdsa.PublicKey) ([]byte, error) {
+	from, to := validity()
 	template := &x509.Certificate{
 		SerialNumber: a.cluster.serial("leaf", a.purpose, r.Purpose),
 		Subject:      pkix.Name{CommonName: r.CommonName, Organization: r.Organization},
@@ -88,12 +98,11 @@ func (a *Authority) Issue(r Request) (Pair, error) {
 	if r.Client {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
 	}
-	der, err := x509.CreateCertificate(nil, template, a.cert, key.Public(), stable{a.key})
+	der, err := x509.CreateCertificate(nil, template, a.cert, key, stable{a.key})
 	if err != nil {
-		return Pair{}, fmt.Errorf("certificate %s: %w", r.Purpose, err)
+		return nil, fmt.Errorf("certificate %s: %w", r.Purpose, err)
 	}
-	text, err := KeyPEM(key)
-	return Pair{Certificate: encode("CERTIFICATE", der), Key: text}, err
+	return encode("CERTIFICATE", der), nil
 }
 
 // serial is a positive number of at most 20 bytes (RFC 5280, 4.1.2.2).

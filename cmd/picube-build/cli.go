@@ -169,6 +169,7 @@ the blueprint is wrong; 130 interrupted.`
 		c.writeCommand(),
 		c.kubeconfigCommand(),
 		c.statusCommand(),
+		c.introduceCommand(),
 		c.cacheCommand(),
 		c.fmtCommand(),
 		c.importCommand(),

@@ -61,16 +61,6 @@ func Contexts(p *plan.Plan, cluster string) ([]Context, error) {
 	return contexts, nil
 }
 
-// Admin issues a certificate of somebody who may do everything, from the
-// first minute on, before the cluster knows any role.
-func Admin(id *secrets.Cluster, name string) (secrets.Pair, error) {
-	ca, err := id.Authority("kubernetes", clusterAuthority)
-	if err != nil {
-		return secrets.Pair{}, err
-	}
-	return ca.Issue(secrets.Request{Purpose: "admin/" + name, CommonName: name, Organization: []string{"system:masters"}, Client: true})
-}
-
 // Kubeconfig returns the file for the laptop, complete in itself; kubectl uses
 // the first context if it is not told another. All have one identity, so one
 // certificate does for them.
@@ -79,7 +69,7 @@ func Kubeconfig(id *secrets.Cluster, contexts ...Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	admin, err := Admin(id, "picube:laptop")
+	admin, err := ca.Issue(adminRequest("picube:laptop"))
 	if err != nil {
 		return nil, err
 	}

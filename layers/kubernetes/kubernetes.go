@@ -383,9 +383,7 @@ func nodeSecrets(id *secrets.Cluster, n *plan.Node) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	node, err := ca.Issue(secrets.Request{
-		Purpose: "node/" + n.Name, CommonName: "system:node:" + n.Name, Organization: []string{"system:nodes"}, Client: true,
-	})
+	node, err := ca.Issue(nodeRequest(n.Name))
 	if err != nil {
 		return nil, err
 	}
@@ -397,7 +395,7 @@ func nodeSecrets(id *secrets.Cluster, n *plan.Node) (map[string][]byte, error) {
 	if n.Role != plan.RoleControlPlane {
 		return out, nil
 	}
-	admin, err := Admin(id, "picube:"+n.Name)
+	admin, err := ca.Issue(adminRequest("picube:" + n.Name))
 	if err != nil {
 		return nil, err
 	}
@@ -432,4 +430,17 @@ func nodeSecrets(id *secrets.Cluster, n *plan.Node) (map[string][]byte, error) {
 		out[pki+at+".crt"] = a.Certificate()
 	}
 	return out, nil
+}
+
+// nodeRequest is for the certificate by which a node is known in its cluster.
+func nodeRequest(name string) secrets.Request {
+	return secrets.Request{
+		Purpose: "node/" + name, CommonName: "system:node:" + name, Organization: []string{"system:nodes"}, Client: true,
+	}
+}
+
+// adminRequest is for that of somebody who may do everything, from the first
+// minute on, before the cluster knows any role.
+func adminRequest(name string) secrets.Request {
+	return secrets.Request{Purpose: "admin/" + name, CommonName: name, Organization: []string{"system:masters"}, Client: true}
 }
