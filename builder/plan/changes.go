@@ -161,7 +161,7 @@ var inNodeYAML = []string{
 const shown = 40
 
 func difference(name, before, after string) string {
-	list := func(s string) []string { return strings.Fields(s) }
+	list := strings.Fields
 	switch name {
 	case "versions":
 		return "newer versions are locked"

@@ -164,7 +164,9 @@ func printNodes(w io.Writer, all []nodeReport) error {
 			}
 		}
 		if s := n.Status; s != nil {
-			role, stage = s.Role, s.Stage
+			if stage = s.Stage; n.Kubernetes == nil { // who was of a control plane may work for another one now
+				role = s.Role
+			}
 			if s.Temperature != nil {
 				temp = fmt.Sprintf("%.0f°C", *s.Temperature)
 			}
