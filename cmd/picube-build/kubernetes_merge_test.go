@@ -165,7 +165,7 @@ func (m *meeting) plug(t *testing.T) (begin time.Time, lines int) {
 func (m *meeting) awaitPhase(t *testing.T, phase merge.Phase, lines int) {
 	t.Helper()
 	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(100 * time.Millisecond) {
-		for _, line := range m.beta.first.Console()[lines:] {
+		for _, line := range since(m.beta.first, lines) {
 			if strings.Contains(line, "phase="+string(phase)) {
 				t.Logf("%s: %s", time.Since(begin).Round(time.Second), line)
 				return
@@ -173,6 +173,12 @@ func (m *meeting) awaitPhase(t *testing.T, phase merge.Phase, lines int) {
 		}
 	}
 	t.Fatalf("beta was never in the phase %s", phase)
+}
+
+// since returns the lines of a console after some that were there.
+func since(n *emulator.Node, lines int) []string {
+	all := n.Console()
+	return all[min(lines, len(all)):]
 }
 
 // together plugs the cubes together, and without a hand on a keyboard they are
@@ -382,7 +388,7 @@ func (m *meeting) undisturbed(t *testing.T, do func()) {
 	do()
 	time.Sleep(time.Minute)
 	for _, n := range m.e.Nodes() {
-		for _, line := range n.Console()[before[n.Name()]:] {
+		for _, line := range since(n, before[n.Name()]) {
 			if strings.Contains(line, "phase=") || strings.Contains(line, "follow") || strings.Contains(line, "panic") {
 				t.Errorf("%s: %s", n.Name(), line)
 			}
