@@ -107,6 +107,16 @@ func TestCards(t *testing.T) {
 		if len(c.ControlPlane) != 1 || c.ControlPlane[0].Address != "10.42.1.1" || c.Labels["disk"] != "ssd" || c.Version != "v1.34.4" {
 			t.Errorf("node %d: node.yaml says %+v", i+1, c)
 		}
+		// Where all cubes begin one cluster, node.yaml is as it always was.
+		text, err := yaml.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, word := range []string{"cubes:", "merge:", "home:"} {
+			if bytes.Contains(text, []byte(word)) {
+				t.Errorf("node %d: node.yaml says %s: %s", i+1, word, text)
+			}
+		}
 	}
 }
 
