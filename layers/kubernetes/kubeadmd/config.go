@@ -5,7 +5,6 @@ package kubeadmd
 
 import (
 	"bytes"
-	"encoding/base64"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -375,17 +374,6 @@ func KubeConfig(server, user, authority, certificate, key string) ([]byte, error
 		"clusters": []document{{"name": "picube", "cluster": document{"server": server, "certificate-authority": authority}}},
 		"users":    []document{{"name": user, "user": document{"client-certificate": certificate, "client-key": key}}},
 		"contexts": []document{{"name": "picube", "context": document{"cluster": "picube", "user": user}}},
-	})
-}
-
-// Embedded returns a kubeconfig that holds its certificates (PEM) itself.
-func Embedded(cluster, server string, authority, certificate, key []byte) ([]byte, error) {
-	b64 := base64.StdEncoding.EncodeToString
-	return documents(document{
-		"apiVersion": "v1", "kind": "Config", "current-context": cluster,
-		"clusters": []document{{"name": cluster, "cluster": document{"server": server, "certificate-authority-data": b64(authority)}}},
-		"users":    []document{{"name": cluster, "user": document{"client-certificate-data": b64(certificate), "client-key-data": b64(key)}}},
-		"contexts": []document{{"name": cluster, "context": document{"cluster": cluster, "user": cluster}}},
 	})
 }
 

@@ -88,14 +88,13 @@ func handOver(ctx context.Context, from, to API, origin string, before map[strin
 			if err != nil {
 				return h, err
 			}
-			if what.digest = sha256.Sum256(text); before[describe(o)] == what {
-				h.given[describe(o)] = what
-				continue
-			}
-			if why, err = to.apply(ctx, what.path, forLeader(o), origin); err != nil {
+			what.digest = sha256.Sum256(text)
+			if had := before[describe(o)]; had.path == what.path && had.digest == what.digest {
+				what.why = had.why
+			} else if what.why, err = to.apply(ctx, what.path, forLeader(o), origin); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", describe(o), err))
 			}
-			if why == "" && err == nil {
+			if why = what.why; (why == "" || why == otherPorts) && err == nil {
 				h.given[describe(o)] = what
 			}
 		}
@@ -151,7 +150,7 @@ func (a API) apply(ctx context.Context, path string, o object, origin string) (w
 	if err == nil && code == http.StatusUnprocessableEntity && dropNodePorts(o) {
 		// A port that is not free is the likeliest reason.
 		if code, _, err = a.patch(ctx, path, o, origin); err == nil && code/100 == 2 {
-			return "it got other node ports", nil
+			return otherPorts, nil
 		}
 	}
 	switch {
@@ -166,6 +165,9 @@ func (a API) apply(ctx context.Context, path string, o object, origin string) (w
 	}
 	return "", nil
 }
+
+// otherPorts is why a service is at the leader, but not as it was.
+const otherPorts = "it got other node ports"
 
 func (a API) patch(ctx context.Context, path string, o object, origin string) (int, []byte, error) {
 	body, err := json.Marshal(o)

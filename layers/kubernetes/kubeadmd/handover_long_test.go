@@ -3,6 +3,7 @@
 package kubeadmd
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,15 +11,18 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/picube/picube-build/builder/gomodule"
+	"github.com/picube/picube-build/layers/cluster/merge"
 )
 
 // program compiles a program for this machine.
@@ -60,6 +64,7 @@ func start(t *testing.T, name string, args ...string) {
 type bearer struct{ http.RoundTripper }
 
 func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
 	r.Header.Set("Authorization", "Bearer secret")
 	return b.RoundTripper.RoundTrip(r)
 }
@@ -72,12 +77,19 @@ func realAPI(t *testing.T, server, etcd, prefix string, port int) API {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	private, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	account, tokens := filepath.Join(dir, "sa.key"), filepath.Join(dir, "tokens")
-	if err := os.WriteFile(account, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	account, accounts, tokens := filepath.Join(dir, "sa.key"), filepath.Join(dir, "sa.pub"), filepath.Join(dir, "tokens")
+	if err := os.WriteFile(account, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(accounts, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(tokens, []byte("secret,admin,1,system:masters\n"), 0o600); err != nil {
@@ -85,7 +97,7 @@ func realAPI(t *testing.T, server, etcd, prefix string, port int) API {
 	}
 	start(t, server, "--etcd-servers", etcd, "--etcd-prefix", prefix, "--cert-dir", dir, "--bind-address", "127.0.0.1",
 		"--advertise-address", "127.0.0.1", "--secure-port", fmt.Sprint(port), "--service-cluster-ip-range", "10.96.0.0/16",
-		"--service-account-key-file", account, "--service-account-signing-key-file", account, "--service-account-issuer", "https://picube",
+		"--service-account-key-file", accounts, "--service-account-signing-key-file", account, "--service-account-issuer", "https://picube",
 		"--token-auth-file", tokens, "--authorization-mode", "RBAC", "--disable-admission-plugins", "ServiceAccount")
 	a := API{URL: fmt.Sprintf("https://127.0.0.1:%d", port), Client: &http.Client{Transport: bearer{&http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}}}
 	for range 1200 {
@@ -154,4 +166,61 @@ func TestHandOverReal(t *testing.T) {
 	if err != nil || at(there, "spec", "replicas") != 5.0 {
 		t.Errorf("an object of the leader was changed: %v, %v", there, err)
 	}
+	leader := Merging{Own: to}
+	if intact, err := leader.Untouched(t.Context(), "beta/1"); err != nil || !intact {
+		t.Errorf("somebody changed what was handed over: %v", err)
+	}
+	apply(to, "/api/v1/namespaces/shop/configmaps/c", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c"},"data":{"b":"c"}}`)
+	if intact, err := leader.Untouched(t.Context(), "beta/1"); err != nil || intact {
+		t.Errorf("nobody changed what was handed over: %v", err)
+	}
+	if err := to.withdraw(t.Context(), "beta/1"); err != nil {
+		t.Fatal(err)
+	}
+	left, err := to.userObjects(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, o := range left {
+		names = append(names, describe(o))
+	}
+	slices.Sort(names)
+	if want := []string{"ConfigMap shop/c", "Deployment default/both", "Namespace shop"}; !slices.Equal(names, want) {
+		t.Errorf("left after the withdrawal: %q", names)
+	}
+	freezes(t, from)
+}
+
+// freezes holds that a cluster refuses users' writes, and nothing else, and takes
+// them again.
+func freezes(t *testing.T, a API) {
+	t.Helper()
+	until := func(want bool) {
+		t.Helper()
+		begun := time.Now()
+		for refuses, err := a.refuses(t.Context()); refuses != want; refuses, err = a.refuses(t.Context()) {
+			if err != nil || time.Since(begun) > time.Minute {
+				t.Fatalf("refuses writes: %v, %v", refuses, err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		t.Logf("refuses writes: %v after %s", want, time.Since(begun))
+	}
+	store := RecordStore{API: a, Random: rand.Reader, New: func(context.Context) (merge.Record, error) { return merge.Record{Cube: "beta"}, nil }}
+	kept, err := store.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(false)
+	if err := a.freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(true)
+	if err := errors.Join(
+		store.Save(t.Context(), kept), a.tell(t.Context(), "beta1", reasonMerge, "frozen", time.Now()), a.deleteNode(t.Context(), "beta1"), a.thaw(t.Context()),
+	); err != nil {
+		t.Errorf("the merge itself is refused: %v", err)
+	}
+	until(false)
 }

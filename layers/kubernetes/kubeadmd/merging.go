@@ -75,6 +75,7 @@ type handed struct {
 type sent struct {
 	path   string
 	digest [sha256.Size]byte // of what was sent
+	why    string            // it is not the same there
 }
 
 // lostAfter is the time after which nobody waits for a worker.
