@@ -159,7 +159,12 @@ func (e *Engine) shelve(id string, back bool) error {
 	if e.exists(manifestsHome) {
 		return e.move(manifestsHome, manifestsDir)
 	}
-	return nil
+	if e.exists(etcdData) {
+		return nil
+	}
+	// A card that was flashed anew while its cluster was away has nothing: it
+	// begins like any other, with a backup.
+	return remove(filepath.Join(e.Root, done))
 }
 
 // move renames a folder; one that is in the way has to be empty.

@@ -252,6 +252,22 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// A card that was flashed anew while its cluster was away has no state to put
+// back: at home it begins, or restores.
+func TestSettleFresh(t *testing.T) {
+	e, _ := newCluster(t, 1).nodeOf(t, "beta1")
+	away := merge.Membership{Home: "b", Cluster: "a", Cube: "alpha", Term: 2}
+	if err := errors.Join(e.KeepMembership(away), e.choose(), e.Settle(t.Context()), e.write(done, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(e.KeepMembership(away.Return("beta")), e.choose(), e.Settle(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if e.IsMember() || !e.MayBegin() {
+		t.Error("takes itself for a member without any state")
+	}
+}
+
 // Only a cluster's own control plane speaks for it; a worker, whose card may be
 // stolen, may ask where its cluster went.
 func TestQuestions(t *testing.T) {
