@@ -113,6 +113,29 @@ func (e *Engine) homeOf(cube string) string {
 // control plane runs. One from before there were several says nothing of it.
 func (e *Engine) isOurs(p peer) bool { return p.Of == nil || p.Of.Cube == e.Config.Home }
 
+// ours are the answers of nodes that know of the cluster that the node's cube
+// began, wherever they are now. If they are away and nobody told this node to
+// come home, its cluster is no more.
+func (e *Engine) ours(answers []answer) ([]answer, error) {
+	if !e.Merges() {
+		return answers, nil
+	}
+	m, err := e.Membership()
+	if err != nil {
+		return nil, err
+	}
+	var out []answer
+	for _, a := range answers {
+		switch away := a.isAway() && e.homeOf(a.Cube) == e.Config.Home; {
+		case away && m.Home == "":
+			return nil, fmt.Errorf("its cluster became part of the cluster of %s", a.Of.Cube)
+		case away || e.isOurs(a.peer):
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
 // Adopt asks nodes of the own cube where they belong: a card that was flashed
 // anew does not know that its cluster became part of another one.
 func (e *Engine) Adopt(ctx context.Context) (merge.Membership, bool) {

@@ -334,3 +334,32 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("began: %v", err)
 	}
 }
+
+// Nodes that were of several clusters hold backups of each: a control plane can
+// open its own only.
+func TestSealedByCube(t *testing.T) {
+	c := newCluster(t, 1)
+	a, err := c.id.Authority("kubernetes", "kubernetes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := a.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []sealKey
+	for _, name := range []string{"alpha1", "beta1"} {
+		e, _ := c.nodeOf(t, name)
+		if err := e.write(authorityKey, private); err != nil {
+			t.Fatal(err)
+		}
+		key, err := e.sealKey("1-2-3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	if bytes.Equal(keys[0], keys[1]) {
+		t.Error("one cube's cluster can open another one's backups")
+	}
+}

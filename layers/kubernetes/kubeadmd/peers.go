@@ -80,9 +80,13 @@ func (e *Engine) peerHandler() http.Handler {
 	return mux
 }
 
-// fromControlPlane reports whether a control-plane node asks. A worker's card,
-// which may be anybody's by now, must not see what others hold.
+// fromControlPlane reports whether a control-plane node asks, of the node's
+// cluster or of the one that its cube began. A worker's card, which may be
+// anybody's by now, must not see what others hold.
 func (e *Engine) fromControlPlane(r *http.Request) bool {
+	if cube := e.CubeOf(r.TLS.PeerCertificates[0].Subject.CommonName); cube != "" && cube == e.Config.Home {
+		return true
+	}
 	return slices.ContainsFunc(e.Config.ControlPlane, func(m Member) bool {
 		return r.TLS.PeerCertificates[0].Subject.CommonName == nodeUser(m.Name)
 	})

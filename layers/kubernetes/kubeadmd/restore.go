@@ -89,10 +89,9 @@ func (e *Engine) recall(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if i := slices.IndexFunc(answers, func(a answer) bool { return a.Cube == e.Node.Cube && a.isAway() }); i >= 0 {
-			return fmt.Errorf("its cluster became part of the cluster of %s", answers[i].Of.Cube)
+		if answers, err = e.ours(answers); err != nil {
+			return err
 		}
-		answers = slices.DeleteFunc(answers, func(a answer) bool { return !e.isOurs(a.peer) })
 		restored, err := e.restoreNewest(ctx, answers)
 		if restored {
 			return nil

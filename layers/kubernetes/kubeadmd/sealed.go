@@ -23,7 +23,8 @@ import (
 // key of the cluster's authority. Only control-plane cards have that, so nobody
 // else can read a backup or make one.
 //
-// The key is of one name: no backup can be passed off as a newer one.
+// The key is of one name, and of one cube's cluster: no backup can be passed off
+// as a newer one, or as another cluster's.
 const (
 	sealPurpose = "picube/v1/backup/"
 	stanzaType  = "picube-backup"
@@ -41,7 +42,11 @@ func (e *Engine) sealKey(name string) (sealKey, error) {
 	if block == nil {
 		return nil, fmt.Errorf("%s: cannot find a key in it", authorityKey)
 	}
-	return hkdf.Key(sha256.New, block.Bytes, nil, sealPurpose+e.Node.Cluster+"/"+name, chacha20poly1305.KeySize)
+	cluster := e.Node.Cluster
+	if e.Merges() { // nodes that were of several clusters hold backups of each
+		cluster += "/" + e.Config.Home
+	}
+	return hkdf.Key(sha256.New, block.Bytes, nil, sealPurpose+cluster+"/"+name, chacha20poly1305.KeySize)
 }
 
 // sealKey wraps the key of a file: a recipient and an identity of age.
