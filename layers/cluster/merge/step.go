@@ -316,6 +316,9 @@ func (s Settings) Text(r Record, v Sight) string {
 	case HandOver:
 		return "handing over to " + to
 	case Workers:
+		if r.Leaving == "" {
+			return "workers leave for " + to
+		}
 		return fmt.Sprintf("%s leaves for %s", r.Leaving, to)
 	case Closing:
 		return "closing, " + to + " takes over"
