@@ -207,7 +207,7 @@ func (c *Controller) tell(ctx context.Context, text string) {
 	if text == "" {
 		return
 	}
-	if err := c.Works.Tell(ctx, text); err != nil {
+	if err := c.Works.Tell(ctx, text); err != nil && ctx.Err() == nil {
 		c.Log.Warn("merge: cannot tell", "text", text, "error", err)
 	}
 }
