@@ -118,7 +118,7 @@ func meet(t *testing.T) *meeting {
 			t.Fatal(err)
 		}
 		text := strings.ReplaceAll(string(objects), "IMAGE", string(image.FindSubmatch(blueprint)[1]))
-		c.eventually(t, "apply -f - <<'END'\n"+text+"END\n", "clash")
+		c.apply(t, text)
 		c.eventually(t, "get "+c.deployment+" -o jsonpath={.status.readyReplicas}", "1")
 	}
 	for _, n := range e.Nodes() {
@@ -128,6 +128,19 @@ func meet(t *testing.T) *meeting {
 		t.FailNow()
 	}
 	return m
+}
+
+// apply makes objects, without logging all of their text.
+func (c cluster) apply(t *testing.T, objects string) {
+	t.Helper()
+	out, err := "", error(nil)
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(5 * time.Second) {
+		if out, err = c.kubectl(t, "apply -f - <<'END'\n"+objects+"END\n"); err == nil {
+			t.Log(out)
+			return
+		}
+	}
+	t.Fatal(out, err)
 }
 
 // apart brings the cubes back to where they are before they meet.
