@@ -94,13 +94,19 @@ const (
 // Run steps until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
 	c.refused, c.begun = map[string]time.Time{}, c.Now()
+	failure := ""
 	for {
 		wait, err := c.turn(ctx)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
+		case err == nil:
+			failure = ""
+		case err.Error() != failure:
+			failure = err.Error()
+			c.Log.Warn("merge: will try again", "error", err)
 		}
 		if err != nil {
-			c.Log.Warn("merge: will try again", "error", err)
 			wait = quiet
 		}
 		if err := c.Pause(ctx, wait); err != nil {
