@@ -30,6 +30,7 @@ type Merging struct {
 	// left, with their term.
 	withdrawn, forgotten map[string]uint64
 	thawed               bool                 // nothing is left of a freeze
+	freezing             time.Time            // since when this node knows of one
 	unseen               map[string]time.Time // workers that neither cluster has, since when
 }
 
@@ -78,8 +79,12 @@ type sent struct {
 	why    string            // it is not the same there
 }
 
-// lostAfter is the time after which nobody waits for a worker.
-const lostAfter = 10 * time.Minute
+// lostAfter is the time after which nobody waits for a worker, deadAfter that for
+// an API server.
+const (
+	lostAfter = 10 * time.Minute
+	deadAfter = 2 * time.Minute
+)
 
 // Leads reports whether the node's etcd leads: of several control-plane nodes
 // one acts.
@@ -123,18 +128,29 @@ func (m *Merging) See(ctx context.Context, r merge.Record, v *merge.Sight) error
 	return nil
 }
 
-// isFrozen reports whether no API server takes writes.
+// isFrozen reports whether no API server takes writes. One that does not answer
+// is given time to hear of it; it may be gone for good.
 func (m *Merging) isFrozen(ctx context.Context) (bool, error) {
-	frozen, err := m.Own.isFreezing(ctx)
-	if err != nil || !frozen {
+	freezing, err := m.Own.isFreezing(ctx)
+	if err != nil || !freezing {
+		m.freezing = time.Time{}
 		return false, err
 	}
+	now := m.Engine.Now()
+	if m.freezing.IsZero() {
+		m.freezing = now
+	}
+	refusing := 0
 	for _, s := range m.Servers {
-		if frozen, err := s.refuses(ctx); err != nil || !frozen {
+		frozen, err := s.refuses(ctx)
+		switch {
+		case err != nil && now.Sub(m.freezing) < deadAfter, err == nil && !frozen:
 			return false, err
+		case err == nil:
+			refusing++
 		}
 	}
-	return true, nil
+	return refusing > 0, nil
 }
 
 // seeWorkers finds out where they are. One that arrived is of this cluster no

@@ -154,6 +154,17 @@ func TestMerging(t *testing.T) {
 	if !see().Handed || to.objects[core+"configmaps/gone"] != nil {
 		t.Errorf("closed, but the leader has %v", to.objects[core+"configmaps/gone"])
 	}
+	dead := API{URL: "https://127.77.9.9:1", Client: own.Client}
+	m.Servers = append(m.Servers, dead)
+	var v merge.Sight
+	if err := m.See(t.Context(), r, &v); err == nil {
+		t.Error("nobody waits for an API server that does not answer")
+	}
+	now := time.Now().Add(2 * deadAfter)
+	e.Now = func() time.Time { return now }
+	if !see().Frozen {
+		t.Error("one API server that is dead stops the merge")
+	}
 	r.Phase = merge.Alone
 	if !see().Frozen {
 		t.Error("nothing is left of the freeze")

@@ -117,8 +117,12 @@ func (s RecordStore) Load(ctx context.Context) (merged.Kept, error) {
 	if err != nil {
 		return k, fmt.Errorf("the cluster's record: %w", err)
 	}
-	if err := json.Unmarshal([]byte(text(o, "data", recordField)), &k.Record); err != nil || k.Record.ID == "" {
-		return k, fmt.Errorf("the cluster's record: cannot read ConfigMap kube-system/picube-merge: %w", err)
+	err = json.Unmarshal([]byte(text(o, "data", recordField)), &k.Record)
+	if err == nil && k.Record.ID == "" {
+		err = errors.New("cannot find its id")
+	}
+	if err != nil {
+		return k, fmt.Errorf("the cluster's record: ConfigMap kube-system/picube-merge: %w", err)
 	}
 	k.Order, k.Revision = merge.Order(text(o, "data", orderField)), text(o, "metadata", "resourceVersion")
 	return k, nil
