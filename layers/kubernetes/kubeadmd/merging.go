@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/picube/picube-build/layers/cluster/merge"
+	"github.com/picube/picube-build/layers/nodeconf"
 )
 
 // Merging is what a control-plane node does while its cluster becomes part of
@@ -169,8 +170,14 @@ func (m *Merging) seeWorkers(ctx context.Context, r merge.Record, v *merge.Sight
 	if far {
 		clear(m.unseen)
 	}
-	if r.Leaving != "" {
-		here[r.Leaving] = here[r.Leaving] || false
+	if _, known := here[r.Leaving]; known && m.hasLeft(ctx, r.Leaving) {
+		if err := m.Own.evacuate(ctx, r.Leaving); err != nil {
+			return err
+		}
+		here[r.Leaving] = false
+	}
+	if _, known := here[r.Leaving]; !known && r.Leaving != "" {
+		here[r.Leaving] = false
 	}
 	for name, ready := range here {
 		if m.Engine.isControlPlane(name) {
@@ -187,6 +194,17 @@ func (m *Merging) seeWorkers(ctx context.Context, r merge.Record, v *merge.Sight
 	}
 	slices.SortFunc(v.Workers, func(a, b merge.Worker) int { return strings.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// hasLeft reports whether a node says that it is of another cluster.
+func (m *Merging) hasLeft(ctx context.Context, name string) bool {
+	peers := m.Engine.Node.Peers
+	i := slices.IndexFunc(peers, func(p nodeconf.Peer) bool { return p.Name == name })
+	if i < 0 {
+		return false
+	}
+	p, err := m.Engine.ask(ctx, member(peers[i]))
+	return err == nil && p.Of != nil && p.Of.Cube != m.Engine.Config.Home
 }
 
 func (m *Merging) isLost(w merge.Worker) bool {

@@ -197,6 +197,48 @@ func TestMerging(t *testing.T) {
 	}
 }
 
+// A worker that was told to leave is of the old cluster until it says otherwise,
+// and then nothing there waits for it.
+func TestWorkersLeave(t *testing.T) {
+	c := newCluster(t, 1)
+	e, _ := c.nodeOf(t, "beta1")
+	worker, _ := c.nodeOf(t, "beta2")
+	worker.serve(t)
+	const ready = `{"metadata":{"name":"NAME"},"status":{"conditions":[{"type":"Ready","status":"True"}]}}`
+	node := func(name string) object { return parse(t, strings.ReplaceAll(ready, "NAME", name)) }
+	const pod = "/api/v1/namespaces/default/pods/web"
+	from := &fakeAPI{objects: map[string]object{
+		"/api/v1/nodes/beta1": node("beta1"), "/api/v1/nodes/beta2": node("beta2"), pod: parse(t, `{"metadata":{"name":"web","namespace":"default"}}`),
+	}}
+	to := &fakeAPI{objects: map[string]object{}}
+	own, leader := serve(t, from), serve(t, to)
+	m := &Merging{Engine: e, Own: own, unseen: map[string]time.Time{}, At: func(string) (API, error) { return leader, nil }}
+	r := merge.Record{ID: "b", Cube: "beta", Term: 2, Phase: merge.Workers, Leader: "a", LeaderCube: "alpha", Leaving: "beta2"}
+	see := func(want merge.Worker) {
+		t.Helper()
+		var v merge.Sight
+		if err := m.See(t.Context(), r, &v); err != nil || !slices.Equal(v.Workers, []merge.Worker{want}) {
+			t.Errorf("%+v, %v; want %+v", v.Workers, err, want)
+		}
+	}
+	see(merge.Worker{Name: "beta2", Here: true})
+	if from.objects[pod] == nil {
+		t.Error("its pod is gone before it left")
+	}
+	if err := worker.KeepMembership(merge.Membership{Home: "b", Cluster: "a", Cube: "alpha", Term: 2}); err != nil {
+		t.Fatal(err)
+	}
+	see(merge.Worker{Name: "beta2"})
+	if from.objects[pod] != nil || from.objects["/api/v1/nodes/beta2"] != nil {
+		t.Errorf("it left, and the old cluster has %v", from.objects)
+	}
+	now := time.Now().Add(2 * lostAfter)
+	e.Now = func() time.Time { return now }
+	see(merge.Worker{Name: "beta2", Lost: true})
+	to.objects["/api/v1/nodes/beta2"] = node("beta2")
+	see(merge.Worker{Name: "beta2", There: true})
+}
+
 // A control plane leaves for another cluster, is cut off at every step, and
 // comes home.
 func TestSettle(t *testing.T) {

@@ -252,6 +252,31 @@ func (a API) deleteNode(ctx context.Context, name string) error {
 	return nil
 }
 
+// evacuate removes a node that left, and its pods: what they did others do at
+// once, and not after the minutes for which a silent node is waited for.
+func (a API) evacuate(ctx context.Context, name string) error {
+	var pods struct {
+		Items []object `json:"items"`
+	}
+	if err := a.get(ctx, "/api/v1/pods?fieldSelector=spec.nodeName%3D"+name, &pods); err != nil {
+		return err
+	}
+	if err := a.deleteNode(ctx, name); err != nil {
+		return err
+	}
+	for _, p := range pods.Items {
+		path := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s?gracePeriodSeconds=0", text(p, "metadata", "namespace"), text(p, "metadata", "name"))
+		code, answer, err := a.asMerge().do(ctx, http.MethodDelete, path, "", nil)
+		if err == nil && code/100 != 2 && code != http.StatusNotFound {
+			err = fmt.Errorf("%d %s", code, message(answer))
+		}
+		if err != nil {
+			return fmt.Errorf("pod %s: cannot delete it: %w", text(p, "metadata", "name"), err)
+		}
+	}
+	return nil
+}
+
 // MergeOrder leaves a person's word where the node's cluster, or the node alone
 // while it is away, obeys it. It returns the cluster's record.
 func (e *Engine) MergeOrder(ctx context.Context, s RecordStore, o merge.Order) (merge.Record, error) {
