@@ -2,6 +2,7 @@ package merged
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync/atomic"
@@ -29,8 +30,9 @@ type Follower struct {
 	Pause func(ctx context.Context, d time.Duration) error
 	Log   *slog.Logger
 
-	asked time.Time
-	term  atomic.Uint64
+	asked      time.Time
+	complained time.Time // said why something can't be undone
+	term       atomic.Uint64
 }
 
 // Term is the newest of the node's own cluster's that it knows.
@@ -76,6 +78,10 @@ func (f *Follower) step(ctx context.Context, m merge.Membership) (merge.Membersh
 	}
 	if m.Home == "" {
 		return f.adopt(ctx, m), ctx.Err()
+	}
+	if !f.complained.IsZero() && f.Now().Sub(f.complained) > patience {
+		f.complained = time.Time{}
+		f.Say("")
 	}
 	if f.ControlPlane && m.Home != m.Cluster {
 		switch f.Order() {
@@ -156,10 +162,11 @@ func (f *Follower) where(ctx context.Context, m merge.Membership, heard []merge.
 func (f *Follower) release(ctx context.Context, m merge.Membership) {
 	q := merge.Request{Kind: merge.Release, From: merge.Record{ID: m.Home, Cube: f.Cube, Term: m.Term}}
 	reply, err := f.Asker.Ask(ctx, m.Cube, q)
-	switch {
-	case err != nil:
+	if err == nil && reply.Verdict != merge.Yes {
+		err = fmt.Errorf("the cluster of %s says: %s", m.Cube, reply.Why)
+	}
+	if err != nil {
+		f.complained = f.Now()
 		f.Say("cannot undo the merge: " + err.Error())
-	case reply.Verdict != merge.Yes:
-		f.Say("cannot undo the merge: the cluster of " + m.Cube + " says: " + reply.Why)
 	}
 }

@@ -68,9 +68,10 @@ type testNode struct {
 
 // world is the wire between cubes.
 type world struct {
-	t     *testing.T
-	cubes []*cube
-	cut   bool // the cable between them
+	t       *testing.T
+	cubes   []*cube
+	cut     bool // the cable between them
+	touched bool // somebody changed what was handed over
 }
 
 func (w *world) cube(name string) *cube {
@@ -133,7 +134,7 @@ func (a asker) Ask(ctx context.Context, name string, q merge.Request) (merge.Rep
 	if to != a.cube && a.cut || to.store.dead {
 		return merge.Reply{}, errors.New("no route to host")
 	}
-	return to.controller.Answer(ctx, q, func(context.Context, string) (bool, error) { return true, nil })
+	return to.controller.Answer(ctx, q, func(context.Context, string) (bool, error) { return !a.world.touched, nil })
 }
 
 // run lets a node follow its cluster wherever that goes.
@@ -337,14 +338,19 @@ func TestUndo(t *testing.T) {
 			t.Fatal(err)
 		}
 		beta := w.cube("beta")
-		told := false
-		beta.nodes[0].Order = func() merge.Order {
-			if told {
-				return merge.None
-			}
-			told = true
-			return merge.Undo
+		order, said := merge.Undo, ""
+		beta.nodes[0].Order = func() (o merge.Order) { o, order = order, merge.None; return o }
+		beta.nodes[0].Say = func(text string) { said = text }
+		w.touched = true
+		time.Sleep(time.Minute)
+		if err := w.isOne(); err != nil || !strings.Contains(said, "was changed") {
+			t.Errorf("undone though somebody changed what was handed over: %v, said %q", err, said)
 		}
+		time.Sleep(10 * time.Minute)
+		if said != "" {
+			t.Errorf("still says %q", said)
+		}
+		order, w.touched = merge.Undo, false
 		time.Sleep(10 * time.Minute)
 		for _, n := range beta.nodes {
 			if n.member.Cluster != "id-beta" {
