@@ -117,7 +117,10 @@ func (e *Engine) Prepare(ctx context.Context) error {
 			errs = append(errs, e.write(path.Join(patchDir, name), []byte(text)))
 		}
 	}
-	return errors.Join(append(errs, e.nameServer(ctx))...)
+	if err := errors.Join(append(errs, e.nameServer(ctx))...); err != nil {
+		return err
+	}
+	return e.resume(ctx)
 }
 
 // nameServer lets the node's resolver answer on the node's address: pods can't

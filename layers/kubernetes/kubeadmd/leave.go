@@ -3,9 +3,11 @@ package kubeadmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -81,8 +83,8 @@ func (e *Engine) stop(ctx context.Context) error {
 	}
 	// From here on no start of the kubelet, after a pulled plug either, must
 	// bring the control plane back.
-	if e.IsHomeControlPlane() && e.exists(manifestsDir+"/etcd.yaml") {
-		if err := e.move(manifestsDir, manifestsHome); err != nil {
+	if e.IsHomeControlPlane() {
+		if err := e.moveManifests(manifestsDir, manifestsHome); err != nil {
 			return err
 		}
 	}
@@ -97,7 +99,6 @@ func (e *Engine) stop(ctx context.Context) error {
 	return errors.Join(
 		os.RemoveAll(filepath.Join(e.Root, cniAddresses)),
 		remove(filepath.Join(e.Root, cniFile)),
-		os.MkdirAll(filepath.Join(e.Root, manifestsDir), 0o755),
 	)
 }
 
@@ -156,15 +157,52 @@ func (e *Engine) shelve(id string, back bool) error {
 			return err
 		}
 	}
-	if e.exists(manifestsHome) {
-		return e.move(manifestsHome, manifestsDir)
-	}
 	if e.exists(etcdData) {
 		return nil
 	}
 	// A card that was flashed anew while its cluster was away has nothing: it
 	// begins like any other, with a backup.
 	return remove(filepath.Join(e.Root, done))
+}
+
+// resume starts a control plane that came home, its parts one after the other,
+// as when it began: those that find no API end, and the kubelet lets them wait
+// for minutes before it starts them again.
+func (e *Engine) resume(ctx context.Context) error {
+	if !e.IsControlPlane() || !e.exists(manifestsHome) || !e.exists(etcdData) {
+		return nil
+	}
+	e.Say("its control plane comes back")
+	for _, part := range []struct{ name, ready string }{
+		{"etcd.yaml", etcdReady}, {"kube-apiserver.yaml", fmt.Sprintf("https://127.0.0.1:%d/readyz", APIPort)},
+	} {
+		if err := e.moveManifests(manifestsHome, manifestsDir, part.name); err != nil {
+			return err
+		}
+		if err := e.Wait(ctx, part.ready); err != nil {
+			return err
+		}
+	}
+	if err := e.moveManifests(manifestsHome, manifestsDir); err != nil {
+		return err
+	}
+	return remove(filepath.Join(e.Root, manifestsHome))
+}
+
+// moveManifests moves static pods, those of the given names or all.
+func (e *Engine) moveManifests(from, to string, names ...string) error {
+	from, to = filepath.Join(e.Root, from), filepath.Join(e.Root, to)
+	entries, err := os.ReadDir(from)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	errs := []error{os.MkdirAll(from, 0o755), os.MkdirAll(to, 0o755)}
+	for _, entry := range entries {
+		if names == nil || slices.Contains(names, entry.Name()) {
+			errs = append(errs, os.Rename(filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name())))
+		}
+	}
+	return errors.Join(append(errs, syncDir(from), syncDir(to))...)
 }
 
 // move renames a folder; one that is in the way has to be empty.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -246,7 +247,7 @@ func TestSettle(t *testing.T) {
 	for cutAt := range 4 {
 		e, ran := c.nodeOf(t, "beta1")
 		for file, data := range map[string]string{
-			manifestsDir + "/etcd.yaml": "etcd", etcdData + "/db": "objects", done: "", cniFile: "{}", kubepods + "/cgroup.procs": "77\n", kubepods + "/cgroup.kill": "",
+			manifestsDir + "/etcd.yaml": "etcd", manifestsDir + "/kube-apiserver.yaml": "api", manifestsDir + "/kube-scheduler.yaml": "s", etcdData + "/db": "objects", done: "", cniFile: "{}", kubepods + "/cgroup.procs": "77\n", kubepods + "/cgroup.kill": "",
 		} {
 			if err := e.write(file, []byte(data)); err != nil {
 				t.Fatal(err)
@@ -294,13 +295,31 @@ func TestSettle(t *testing.T) {
 		if err := errors.Join(e.KeepMembership(away.Return("beta")), e.choose(), e.Settle(t.Context())); err != nil {
 			t.Fatal(err)
 		}
-		for file, there := range map[string]bool{manifestsDir + "/etcd.yaml": true, etcdData + "/db": true, etcdDir + ".b": false, manifestsHome: false} {
+		begun := *ran
+		*ran = nil
+		if cutAt > 0 { // a pulled plug while it comes back
+			if err := e.moveManifests(manifestsHome, manifestsDir, "etcd.yaml"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var waited []string
+		e.Wait = func(_ context.Context, url string) error {
+			waited = append(waited, fmt.Sprint(url, e.exists(manifestsDir+"/etcd.yaml"), e.exists(manifestsDir+"/kube-apiserver.yaml"), e.exists(manifestsDir+"/kube-scheduler.yaml")))
+			return nil
+		}
+		if err := e.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{etcdReady + "true false false", "https://127.0.0.1:6443/readyztrue true false"}; !slices.Equal(waited, want) {
+			t.Errorf("cut at %d: home: waited for %q", cutAt, waited)
+		}
+		for file, there := range map[string]bool{manifestsDir + "/etcd.yaml": true, manifestsDir + "/kube-scheduler.yaml": true, etcdData + "/db": true, etcdDir + ".b": false, manifestsHome: false} {
 			if e.exists(file) != there {
 				t.Errorf("cut at %d: home: %s is there: %v", cutAt, file, !there)
 			}
 		}
-		if !e.IsControlPlane() || !strings.Contains(strings.Join(*ran, "\n"), "enable --now kubelet.service") {
-			t.Errorf("home: ran %q", *ran)
+		if !e.IsControlPlane() || !strings.Contains(strings.Join(begun, "\n"), "enable --now kubelet.service") {
+			t.Errorf("home: ran %q", begun)
 		}
 	}
 }
@@ -314,6 +333,13 @@ func TestSettleFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := errors.Join(e.KeepMembership(away.Return("beta")), e.choose(), e.Settle(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	e.Wait = func(_ context.Context, url string) error {
+		t.Errorf("waits for %s", url)
+		return nil
+	}
+	if err := e.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if e.IsMember() || !e.MayBegin() {
