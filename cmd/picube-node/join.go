@@ -54,6 +54,7 @@ func joinOne(ctx context.Context, v *voice, log *slog.Logger) error {
 	engine.Pause, engine.Signal, engine.DropBridge = pause, kernel.Signal, kernel.DropBridge
 	engine.Say = func(text string) { v.say(&v.cluster, text) }
 	v.say(&v.merge, "")
+	v.say(&v.beside, "")
 	if err := engine.Settle(ctx); err != nil {
 		return err
 	}

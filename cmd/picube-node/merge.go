@@ -32,9 +32,12 @@ var errMoved = errors.New("the node goes to another cluster")
 type voice struct {
 	log *slog.Logger
 
-	mu                     sync.Mutex
-	cluster, merge, others string
-	said                   string
+	mu      sync.Mutex
+	cluster string
+	merge   string // in the cluster's place
+	beside  string // of another cluster that is here
+	others  string // of what is none of ours
+	said    string
 }
 
 func (v *voice) say(to *string, text string) {
@@ -45,8 +48,10 @@ func (v *voice) say(to *string, text string) {
 	if v.merge != "" {
 		whole = v.merge
 	}
-	if v.others != "" {
-		whole += "; " + v.others
+	for _, more := range []string{v.beside, v.others} {
+		if more != "" {
+			whole += "; " + more
+		}
 	}
 	if whole == v.said {
 		return
@@ -180,7 +185,15 @@ func newController(engine *kubeadmd.Engine, wire *announce.Wire, heard *merged.H
 	return &merged.Controller{
 		Settings: merge.Settings{Mode: merge.Mode(conf.Merge.Mode), Lead: conf.Merge.Lead},
 		Cubes:    len(conf.Cubes), Store: mergeStore(engine, works.Own), Works: works, Asker: engine, Heard: heard,
-		Announce: wire.Send, Say: func(text string) { v.say(&v.merge, text) }, Now: time.Now, Pause: pause, Log: log,
+		Announce: wire.Send, Now: time.Now, Pause: pause, Log: log,
+		Say: func(text string, alone bool) {
+			instead, beside := text, ""
+			if alone {
+				instead, beside = "", text
+			}
+			v.say(&v.merge, instead)
+			v.say(&v.beside, beside)
+		},
 	}, works, nil
 }
 

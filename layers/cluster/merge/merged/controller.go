@@ -60,8 +60,9 @@ type Controller struct {
 	Term func() uint64
 	// Announce sends a record to all who listen.
 	Announce func(merge.Record) error
-	// Say is told, in words for a person, what the cluster is doing.
-	Say   func(string)
+	// Say is told, in words for a person, what the cluster is doing; alone says
+	// that it goes on with its own work meanwhile.
+	Say   func(text string, alone bool)
 	Now   func() time.Time
 	Pause func(ctx context.Context, d time.Duration) error
 	Log   *slog.Logger
@@ -145,7 +146,7 @@ func (c *Controller) turn(ctx context.Context) (time.Duration, error) {
 		c.Log.Info("merge", "phase", next.Phase, "term", next.Term, "leader", next.LeaderCube, "leaving", next.Leaving)
 		c.learn(next)
 	}
-	c.tell(ctx, c.Settings.Text(next, v))
+	c.tell(ctx, c.Settings.Text(next, v), next.Phase == merge.Alone)
 	var errs []error
 	for _, a := range actions {
 		if a.Do == merge.DoAsk {
@@ -204,8 +205,8 @@ func (c *Controller) ask(ctx context.Context, a merge.Action, heard []merge.Reco
 }
 
 // tell says what changed.
-func (c *Controller) tell(ctx context.Context, text string) {
-	c.Say(text)
+func (c *Controller) tell(ctx context.Context, text string, alone bool) {
+	c.Say(text, alone)
 	if text == c.said {
 		return
 	}

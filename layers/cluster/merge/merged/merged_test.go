@@ -187,7 +187,7 @@ func newWorld(t *testing.T, names ...string) *world {
 		c.controller = &Controller{
 			Settings: merge.Settings{Mode: merge.Auto}, Cubes: len(names), Store: c.store, Works: c, Asker: asker{c},
 			Heard: c.nodes[0].heard, Term: c.nodes[0].Term, Announce: c.announce,
-			Say: func(string) {}, Now: time.Now, Pause: pause, Log: log,
+			Say: func(string, bool) {}, Now: time.Now, Pause: pause, Log: log,
 		}
 		w.cubes = append(w.cubes, c)
 	}
