@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,15 +46,8 @@ func (v *voice) say(to *string, text string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	*to = text
-	whole := v.cluster
-	if v.merge != "" {
-		whole = v.merge
-	}
-	for _, more := range []string{v.beside, v.others} {
-		if more != "" {
-			whole += "; " + more
-		}
-	}
+	parts := []string{cmp.Or(v.merge, v.cluster), v.beside, v.others}
+	whole := strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), "; ")
 	if whole == v.said {
 		return
 	}
