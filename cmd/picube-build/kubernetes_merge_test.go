@@ -214,6 +214,9 @@ func (m *meeting) becomeOne(t *testing.T, begin time.Time) {
 	m.alpha.eventually(t, "-n shop get deployment web -o jsonpath={.status.readyReplicas}", "1")
 	t.Logf("%s after they were plugged together: everything runs", time.Since(begin).Round(time.Second))
 	t.Log(m.outages)
+	if n := m.outages.misled(); n > 0 {
+		t.Errorf("%d times another pod answered in the place of the shop", n)
+	}
 	m.alpha.eventually(t, "-n shop get configmap menu -o jsonpath={.data.setting}", "soup")
 	m.alpha.eventually(t, "get configmap clash -o jsonpath={.data.setting}", "alpha")
 	m.alpha.eventually(t, "get deployment garden -o jsonpath={.status.readyReplicas}", "1")
@@ -244,6 +247,7 @@ func (m *meeting) undo(t *testing.T) {
 	t.Helper()
 	begin := time.Now()
 	m.lost, m.held = true, true
+	m.outages.forget()
 	t.Log(ask(t, m.beta.first, "sudo picube-node merge undo"))
 	for _, name := range []string{"beta1", "beta2"} {
 		m.ownEventually(t, "get node "+name+" --no-headers", " Ready ")
@@ -252,6 +256,7 @@ func (m *meeting) undo(t *testing.T) {
 	m.ownEventually(t, "-n shop get deployment web -o jsonpath={.status.readyReplicas}", "1")
 	m.ownEventually(t, "get configmap clash -o jsonpath={.data.setting}", "beta")
 	m.settled(t, false)
+	t.Log(m.outages)
 	m.alpha.gone(t, "get namespaces -o name", "shop")
 	m.alpha.gone(t, "get nodes -o name", "beta")
 	m.alpha.eventually(t, "get configmap clash -o jsonpath={.data.setting}", "alpha")
@@ -517,6 +522,7 @@ type outages struct {
 	longest map[string]time.Duration
 	from    map[string]string // who answered last, in order to tell of a move
 	moves   []string
+	wrong   int // answers of others in its place
 }
 
 const anywhere = "all nodes"
@@ -532,11 +538,12 @@ func (o *outages) forget() {
 	defer o.mu.Unlock()
 	now := time.Now()
 	o.last, o.longest, o.from, o.moves = map[string]time.Time{anywhere: now}, map[string]time.Duration{}, map[string]string{}, nil
+	o.wrong = 0
 }
 
 func (o *outages) watch(ctx context.Context, n *emulator.Node) {
 	for ; ctx.Err() == nil; time.Sleep(2 * time.Second) {
-		if answer, err := get(ctx, n); err == nil && strings.Contains(answer, " says ") {
+		if answer, err := get(ctx, n); err == nil {
 			o.answered(n.Name(), strings.TrimSpace(answer))
 		}
 	}
@@ -546,7 +553,15 @@ func (o *outages) answered(at, by string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
+	right := strings.Contains(by, " says soup")
+	if !right {
+		o.wrong++
+		by += " (wrong)"
+	}
 	for _, who := range []string{at, anywhere} {
+		if !right {
+			break
+		}
 		if last, ok := o.last[who]; ok {
 			o.longest[who] = max(o.longest[who], now.Sub(last))
 		}
@@ -556,6 +571,13 @@ func (o *outages) answered(at, by string) {
 		o.from[at] = by
 		o.moves = append(o.moves, fmt.Sprintf("%s  %s: %s", now.Format(time.TimeOnly), at, by))
 	}
+}
+
+// misled counts the answers of pods that are not the shop.
+func (o *outages) misled() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.wrong
 }
 
 // String tells them, up to now.
