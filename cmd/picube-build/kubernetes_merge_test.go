@@ -362,7 +362,7 @@ func (m *meeting) forged(t *testing.T) {
 		}
 	})
 	for _, n := range []*emulator.Node{m.alpha.first, m.beta.first} {
-		if status := ask(t, n, "picube-node status"); !strings.Contains(status, "a stranger's cube is here") {
+		if status := ask(t, n, "picube-node status"); !strings.Contains(status, "cube is here, it is left alone") {
 			t.Errorf("%s says nothing of a stranger: %s", n.Name(), status)
 		}
 	}
