@@ -81,6 +81,11 @@ func (e *Engine) stop(ctx context.Context) error {
 	if err := e.Run(ctx, "systemctl", "stop", "kubelet.service", "kube-proxy.service"); err != nil {
 		return err
 	}
+	// Its rules would lead to the old cluster's pods, whose addresses are others'
+	// in the next one. If that fails, kube-proxy puts it right when it starts.
+	if err := e.Run(ctx, "kube-proxy", "--cleanup"); err != nil && ctx.Err() != nil {
+		return err
+	}
 	// From here on no start of the kubelet, after a pulled plug either, must
 	// bring the control plane back.
 	if e.IsHomeControlPlane() {
