@@ -14,7 +14,7 @@ TOOLS := bmaptool:bmap-tools cpio:cpio dash:dash depmod:kmod dpkg-deb:dpkg \
 
 LINT := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 
-.PHONY: test tools vet lint cross unit long judge broad bases hardware cluster cluster-faults cluster-merge bench bench-tools
+.PHONY: test tools vet lint cross unit long judge broad bases hardware cluster cluster-faults cluster-merge handover bench bench-tools
 
 # With CI=true the cards boot too, dpkg itself installs what the builder does, and
 # two cards become a cluster, for which Kubernetes is compiled: most of an hour.
@@ -48,6 +48,7 @@ vet:
 	go vet -tags bases ./cmd/picube-build
 	go vet -tags cluster ./cmd/picube-build
 	go vet -tags hardware ./cmd/picube-build
+	go vet -tags handover ./layers/kubernetes/kubeadmd
 
 lint:
 	$(LINT) run ./...
@@ -104,6 +105,11 @@ cluster-faults:
 # PART="together" takes only the parts whose name has that in it.
 cluster-merge:
 	go test -tags cluster -timeout 12h -v -run 'TestMerge/$(PART)' ./cmd/picube-build
+
+# What a merge does to users' objects, with two real API servers, which are
+# compiled for this machine first.
+handover:
+	go test -tags handover -timeout 60m -v -run TestHandOverReal ./layers/kubernetes/kubeadmd
 
 # The builds fill the cache of downloads first; 40 GB of disk are needed.
 # STATES="cold,nothing" takes only those that begin so.
