@@ -235,29 +235,42 @@ func certificateRequest(t *testing.T, name string) string {
 	return base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
 }
 
-// load keeps every processor of every node busy and rolls a Deployment over
-// again and again: nothing that a cluster consists of starts anew meanwhile.
+// load has a pod on each node keep all processors busy, and rolls a Deployment
+// over again and again: nothing that a cluster consists of starts anew meanwhile.
 func (c cluster) load(t *testing.T, nodes []*emulator.Node, length time.Duration) {
 	const restarts = `get pods -A -o jsonpath='{range .items[*]}{.metadata.namespace}{"/"}{.metadata.name}{" "}{.status.containerStatuses[*].restartCount}{"\n"}{end}'`
 	const units = "systemctl show -P NRestarts containerd kubelet kube-proxy picube-join | xargs"
 	before := map[string]string{}
 	for _, n := range nodes {
-		ask(t, n, `for i in $(seq $(nproc)); do sudo systemd-run -q --unit busy$i sh -c "while :; do :; done"; done`)
 		before[n.Name()] = ask(t, n, units)
 	}
+	image := c.eventually(t, "get deployment web -o jsonpath={.spec.template.spec.containers[0].image}", "/web:1")
+	c.eventually(t, "apply -f - <<'END'\n"+`apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: burn, namespace: default}
+spec:
+  selector: {matchLabels: {app: burn}}
+  template:
+    metadata: {labels: {app: burn}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: burn, image: "`+image+`", args: [burn]}]
+END
+`, "created")
+	c.eventually(t, "get daemonset burn -o jsonpath={.status.numberReady}", fmt.Sprint(len(nodes)))
 	rounds := 0
 	for begin := time.Now(); time.Since(begin) < length; rounds++ {
 		c.eventually(t, "rollout restart deployment/web", "restarted")
 		c.eventually(t, "rollout status deployment/web --timeout=10m", "successfully rolled out")
 		time.Sleep(20 * time.Second)
 	}
+	text := c.eventually(t, restarts, "kube-system/etcd-")
+	c.eventually(t, "delete daemonset burn", "deleted")
 	for _, n := range nodes {
-		ask(t, n, `for i in $(seq $(nproc)); do sudo systemctl stop busy$i; done`)
 		if after := ask(t, n, units); after != before[n.Name()] {
 			t.Errorf("%s: units started anew: %s before, %s after", n.Name(), before[n.Name()], after)
 		}
 	}
-	text := c.eventually(t, restarts, "kube-system/etcd-")
 	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); strings.HasPrefix(line, "kube-system/") && strings.Trim(strings.Join(f[1:], ""), "0") != "" {
 			t.Errorf("started anew: %s", line)

@@ -1,5 +1,6 @@
-// Command web is what runs in the pods of TestCluster: a server, and a client
-// for "kubectl exec", in one image without anything else.
+// Command web is what runs in the pods of TestCluster: a server, a client for
+// "kubectl exec", and something that keeps processors busy, in one image without
+// anything else.
 package main
 
 import (
@@ -7,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"time"
 )
 
@@ -17,6 +19,15 @@ func main() {
 			os.Exit(1)
 		}
 		return
+	}
+	if len(os.Args) == 2 && os.Args[1] == "burn" {
+		for range runtime.NumCPU() {
+			go func() {
+				for {
+				}
+			}()
+		}
+		select {}
 	}
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Printf("request for %s from %s\n", r.URL.Path, r.RemoteAddr)
