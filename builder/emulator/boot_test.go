@@ -302,7 +302,7 @@ func TestPower(t *testing.T) {
 func TestFailures(t *testing.T) {
 	ctx := testContext(t)
 	c := newCards(t)
-	e := newEmulator(t, Config{Silence: 5 * time.Second})
+	e := newEmulator(t, Config{Silence: 15 * time.Second})
 
 	panics, err := e.Start(ctx, c.card(1, "guest.panic=1"))
 	if err != nil {
