@@ -49,11 +49,15 @@ func (c cluster) kubectl(t *testing.T, args string) (string, error) {
 // eventually repeats a question until the answer contains what is wanted.
 func (c cluster) eventually(t *testing.T, args, want string) string {
 	t.Helper()
-	begin, out, err := time.Now(), "", error(nil)
+	begin, out, err, told := time.Now(), "", error(nil), time.Duration(0)
 	for time.Since(begin) < patience {
 		if out, err = c.kubectl(t, args); err == nil && strings.Contains(out, want) {
 			t.Logf("%s: %s (%s)", args, out, time.Since(begin).Round(time.Second))
 			return out
+		}
+		if waited := time.Since(begin).Round(time.Second); waited > told+2*time.Minute {
+			t.Logf("%s: %q, %v (%s)", args, out, err, waited)
+			told = waited
 		}
 		time.Sleep(5 * time.Second)
 	}
