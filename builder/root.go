@@ -50,8 +50,8 @@ type rootMeta struct {
 }
 
 // rootLabel is what Raspberry Pi OS calls the root file system; rootFree is
-// the room a card has before its first boot grows it, which it does before
-// anything else is written. Tools without a block map write it as zeros.
+// the room a card has before its first boot grows it, for its identity and what
+// systemd writes that early. Tools without a block map write it as zeros.
 const (
 	rootLabel = "rootfs"
 	rootFree  = 16 << 20

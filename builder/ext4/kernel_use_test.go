@@ -89,6 +89,25 @@ func TestKernelUse(t *testing.T) {
 	}
 }
 
+// TestKernelFree fills what is said to be free before a card is grown.
+func TestKernelFree(t *testing.T) {
+	for _, free := range []int64{1 << 20, 16 << 20, 300 << 20} {
+		t.Run(fmt.Sprint(free), func(t *testing.T) {
+			o := options
+			o.Free = free
+			img, _ := write(t, randomTree(rand.New(rand.NewPCG(1, 1)), 2000), o)
+			dir := t.TempDir()
+			run(t, "mount", "-o", "loop", img, dir)
+			defer run(t, "umount", dir)
+			content := bytes.Repeat([]byte("written before the card grows\n"), 1000)
+			for written := int64(0); written < free*9/10; written += int64(len(content)) {
+				must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint("file", written)), content, 0o600))
+			}
+			run(t, "sync", "-f", dir)
+		})
+	}
+}
+
 // stress makes files and moves, links, changes and removes them, in folders
 // small and large.
 func stress(t *testing.T, r *rand.Rand, dir string) {

@@ -15,8 +15,9 @@ type Options struct {
 	// Size of the image in bytes. 0 means just large enough for the tree and
 	// Free, in whole MiB.
 	Size int64
-	// Free is the number of bytes that stay free when Size is 0. A twentieth
-	// of the file system is reserved for root in any case, as mke2fs does.
+	// Free is the number of bytes that root can write when Size is 0. It comes
+	// on top of what Linux keeps from everybody (keptBack), and includes the
+	// twentieth of the file system that is reserved for root, as by mke2fs.
 	Free int64
 	// Label is the volume name, at most 16 bytes.
 	Label string
@@ -95,14 +96,19 @@ func Plan(t *tree.Tree, o Options) (*Layout, error) {
 	return l, nil
 }
 
+// keptBack is the number of blocks that Linux gives to nobody, not even to
+// root: what it may need for the extents of data that it has accepted but not
+// placed yet (ext4_calculate_resv_clusters in its fs/ext4/super.c).
+func keptBack(blocks uint64) uint64 { return min(blocks/50, 4096) }
+
 // fit finds a size that is just large enough. The size of the metadata
 // depends on the size, so it is a search; it only ever grows.
 func (l *Layout) fit() error {
 	const step = 1 << 20 >> blockShift
-	want := uint64(l.opts.Free+blockSize-1) >> blockShift
 	for blocks := uint64(step); blocks < maxFileBlocks; {
 		missing := l.place(blocks)
 		if missing == 0 {
+			want := uint64(l.opts.Free+blockSize-1)>>blockShift + keptBack(l.blocks)
 			if free := l.blocks - l.usedBlocks(); free < want {
 				missing = want - free
 			}
