@@ -83,6 +83,7 @@ func joinOne(ctx context.Context, v *voice, log *slog.Logger) error {
 	g.Go(func() error { return keepBackups(ctx, engine, log) })
 	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
 	g.Go(func() error { return joiner.Run(ctx) })
+	g.Go(func() error { return engine.Resume(ctx) })
 	if engine.Merges() {
 		g.Go(func() error { return runMerge(ctx, engine, v, log) })
 	}
@@ -90,6 +91,19 @@ func joinOne(ctx context.Context, v *voice, log *slog.Logger) error {
 		return err
 	}
 	return nil
+}
+
+// hold prepares a start of the control plane, for Resume.
+func hold() error {
+	n, err := loadPublished()
+	if err != nil {
+		return err
+	}
+	engine, ok, err := kubeadmd.New(n, os.Stdout)
+	if err != nil || !ok {
+		return err
+	}
+	return engine.Hold()
 }
 
 // withoutTime leaves the time to the journal.

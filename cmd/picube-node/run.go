@@ -26,6 +26,7 @@ const usage = `usage: picube-node COMMAND
   grow              let the root file system fill the card
   configure         configure the packages that the build left over
   join              enter the node's cluster and stay in it
+  join hold         let the control plane's parts wait for join, before the kubelet
   backup            leave a backup of the cluster with its workers now
   merge             let the cluster follow another one that is here
   merge status      how far that is
@@ -58,6 +59,9 @@ func run(ctx context.Context, args []string) error {
 		}
 		return statusd.SetStage("configured")
 	case "join":
+		if len(args) > 1 && args[1] == "hold" {
+			return hold()
+		}
 		return join(ctx)
 	case "backup":
 		return backup(ctx)

@@ -117,10 +117,7 @@ func (e *Engine) Prepare(ctx context.Context) error {
 			errs = append(errs, e.write(path.Join(patchDir, name), []byte(text)))
 		}
 	}
-	if err := errors.Join(append(errs, e.nameServer(ctx))...); err != nil {
-		return err
-	}
-	return e.resume(ctx)
+	return errors.Join(append(errs, e.nameServer(ctx))...)
 }
 
 // nameServer lets the node's resolver answer on the node's address: pods can't

@@ -170,14 +170,31 @@ func (e *Engine) shelve(id string, back bool) error {
 	return remove(filepath.Join(e.Root, done))
 }
 
-// resume starts a control plane that came home, its parts one after the other,
-// as when it began: those that find no API end, and the kubelet lets them wait
-// for minutes before it starts them again.
-func (e *Engine) resume(ctx context.Context) error {
-	if !e.IsControlPlane() || !e.exists(manifestsHome) || !e.exists(etcdData) {
+// switchedOn marks that Hold is done since the node was switched on.
+const switchedOn = "/run/picube/held"
+
+// Hold keeps the kubelet of a node that was switched on from starting a control
+// plane all at once: Resume does it. It has to run before the kubelet does.
+func (e *Engine) Hold() error {
+	if e.exists(switchedOn) {
 		return nil
 	}
-	e.Say("its control plane comes back")
+	if e.IsControlPlane() && e.IsMember() {
+		// etcd waits for nobody.
+		if err := e.moveManifests(manifestsDir, manifestsHome, "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"); err != nil {
+			return err
+		}
+	}
+	return e.write(switchedOn, nil)
+}
+
+// Resume starts a control plane whose node was switched on or came home, its
+// parts one after the other, as when it began: those that find no API end, and
+// the kubelet lets them wait for minutes before it starts them again.
+func (e *Engine) Resume(ctx context.Context) error {
+	if !e.IsControlPlane() || !e.IsMember() || !e.exists(manifestsHome) || !e.exists(etcdData) {
+		return nil
+	}
 	for _, part := range []struct{ name, ready string }{
 		{"etcd.yaml", etcdReady}, {"kube-apiserver.yaml", fmt.Sprintf("https://127.0.0.1:%d/readyz", APIPort)},
 	} {

@@ -240,6 +240,71 @@ func TestWorkersLeave(t *testing.T) {
 	see(merge.Worker{Name: "beta2", There: true})
 }
 
+// A control plane whose node is switched on starts one part after the other,
+// wherever the plug was pulled before; once it runs, nothing stops it again.
+func TestHold(t *testing.T) {
+	c := newCluster(t, 1)
+	parts := []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+	there := func(e *Engine) (out []string) {
+		for _, p := range parts {
+			if e.exists(manifestsDir + "/" + p + ".yaml") {
+				out = append(out, p)
+			}
+		}
+		return out
+	}
+	for cutAt := range 4 {
+		e, _ := c.nodeOf(t, "alpha1")
+		for _, p := range parts {
+			if err := e.write(manifestsDir+"/"+p+".yaml", []byte(p)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(e.Hold(), os.Remove(filepath.Join(e.Root, switchedOn))); err != nil {
+			t.Fatal(err)
+		}
+		if got := there(e); !slices.Equal(got, parts) {
+			t.Errorf("a node that begins its cluster has only %q", got)
+		}
+		if err := errors.Join(e.write(etcdData+"/db", nil), e.write(done, nil), e.Hold()); err != nil {
+			t.Fatal(err)
+		}
+		var waited []string
+		e.Wait = func(_ context.Context, url string) error {
+			waited = append(waited, fmt.Sprint(url, there(e)))
+			if len(waited) == cutAt {
+				return context.Canceled
+			}
+			return nil
+		}
+		if err := e.Resume(t.Context()); (err != nil) != (cutAt == 1 || cutAt == 2) {
+			t.Errorf("cut at %d: %v", cutAt, err)
+		}
+		if cutAt > 0 && cutAt < 3 {
+			if err := errors.Join(os.Remove(filepath.Join(e.Root, switchedOn)), e.Hold()); err != nil {
+				t.Fatal(err)
+			}
+			waited = waited[:0]
+			e.Wait = func(_ context.Context, url string) error {
+				waited = append(waited, fmt.Sprint(url, there(e)))
+				return nil
+			}
+			if err := e.Resume(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want := []string{etcdReady + "[etcd]", "https://127.0.0.1:6443/readyz[etcd kube-apiserver]"}; !slices.Equal(waited, want) {
+			t.Errorf("cut at %d: waited for %q", cutAt, waited)
+		}
+		if err := errors.Join(e.Hold(), e.Resume(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if got := there(e); !slices.Equal(got, parts) || e.exists(manifestsHome) {
+			t.Errorf("cut at %d: has only %q", cutAt, got)
+		}
+	}
+}
+
 // A control plane leaves for another cluster, is cut off at every step, and
 // comes home.
 func TestSettle(t *testing.T) {
@@ -307,7 +372,7 @@ func TestSettle(t *testing.T) {
 			waited = append(waited, fmt.Sprint(url, e.exists(manifestsDir+"/etcd.yaml"), e.exists(manifestsDir+"/kube-apiserver.yaml"), e.exists(manifestsDir+"/kube-scheduler.yaml")))
 			return nil
 		}
-		if err := e.Prepare(t.Context()); err != nil {
+		if err := e.Resume(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if want := []string{etcdReady + "true false false", "https://127.0.0.1:6443/readyztrue true false"}; !slices.Equal(waited, want) {
