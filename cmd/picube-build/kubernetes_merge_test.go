@@ -19,7 +19,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -82,26 +81,14 @@ func TestMerge(t *testing.T) {
 func meet(t *testing.T) *meeting {
 	t.Helper()
 	out := buildCluster(t, "merge.hcl", 0, 0)
-	alpha, beta := openCards(t, filepath.Join(out, "alpha")), openCards(t, filepath.Join(out, "beta"))
 	e := newEmulator(t)
-	start := func(cards built, cube string, cubeNumber, number int) *emulator.Node {
-		return cards.start(t, e, fmt.Sprint(cube, number), number, func(c *emulator.Card) {
-			c.Size, c.CPUs, c.Segment = 8<<30, 1, cube
-			c.Address = netip.AddrFrom4([4]byte{10, 42, byte(cubeNumber), byte(number)})
-		})
-	}
-	m := &meeting{e: e, alpha: cluster{alpha, start(alpha, "alpha", 1, 1)}, outages: newOutages()}
-	start(alpha, "alpha", 1, 2)
+	alpha, beta := cubeOf{out, "alpha", 1, 2}, cubeOf{out, "beta", 2, 2}
+	m := &meeting{e: e, alpha: alpha.start(t, e, "alpha", nil), outages: newOutages()}
 	ready(t, m.alpha.first)
-	m.beta = cluster{beta, start(beta, "beta", 2, 1)}
-	start(beta, "beta", 2, 2)
+	// Each cube has a clock of its own.
+	m.beta = beta.start(t, e, "beta", func(c *emulator.Card) { c.Clock = time.Now().Add(3 * time.Hour) })
 	for _, n := range e.Nodes() {
 		ready(t, n)
-	}
-	image := regexp.MustCompile(`images += \["(.+)"\]`)
-	blueprint, err := os.ReadFile(filepath.Join(filepath.Dir(out), "picube.hcl"))
-	if err != nil {
-		t.Fatal(err)
 	}
 	for _, c := range []struct {
 		cluster
@@ -113,12 +100,7 @@ func meet(t *testing.T) *meeting {
 		if nodes := c.eventually(t, "get nodes --no-headers", c.name); strings.Count(nodes, "\n") != 1 {
 			t.Fatalf("%s is not alone: %s", c.name, nodes)
 		}
-		objects, err := os.ReadFile(filepath.Join("testdata/cluster", c.name+".yaml"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := strings.ReplaceAll(string(objects), "IMAGE", string(image.FindSubmatch(blueprint)[1]))
-		c.apply(t, text)
+		c.apply(t, objects(t, out, c.name+".yaml"))
 		c.eventually(t, "get "+c.deployment+" -o jsonpath={.status.readyReplicas}", "1")
 	}
 	for _, n := range e.Nodes() {
@@ -128,6 +110,21 @@ func meet(t *testing.T) *meeting {
 		t.FailNow()
 	}
 	return m
+}
+
+// objects are those of one of the test's files, with the image of a build.
+func objects(t *testing.T, out, file string) string {
+	t.Helper()
+	blueprint, err := os.ReadFile(filepath.Join(filepath.Dir(out), "picube.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join("testdata/cluster", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := regexp.MustCompile(`images += \["(.+)"\]`).FindSubmatch(blueprint)
+	return strings.ReplaceAll(string(text), "IMAGE", string(image[1]))
 }
 
 // apply makes objects, without logging all of their text.
