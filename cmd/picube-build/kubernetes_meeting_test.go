@@ -3,8 +3,12 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -100,5 +104,44 @@ func (c cubeOf) ready(t *testing.T, in cluster) {
 	t.Helper()
 	for i := range c.nodes {
 		in.eventually(t, "get node "+c.node(i)+" --no-headers", " Ready ")
+	}
+}
+
+// TestMergeVersions has cubes meet whose clusters run different versions of
+// Kubernetes: they stay two, and say what to do.
+func TestMergeVersions(t *testing.T) {
+	out := buildCluster(t, "merge.hcl", 0, 0)
+	older := filepath.Join(t.TempDir(), "older")
+	blueprint := filepath.Join(filepath.Dir(out), "picube.hcl")
+	text, err := os.ReadFile(blueprint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The same identity in the same place, as it was some months ago.
+	if err := errors.Join(os.WriteFile(blueprint, bytes.Replace(text, []byte("1.34.4"), []byte("1.34.3"), 1), 0o600),
+		os.Remove(filepath.Join(filepath.Dir(out), "picube.lock.hcl"))); err != nil {
+		t.Fatal(err)
+	}
+	c := host()
+	c.stdout, c.stderr = io.Discard, os.Stderr
+	if code := run(t.Context(), []string{"build", "-o", older, blueprint}, c); code != exitDone {
+		t.Fatalf("build: exit code %d", code)
+	}
+	e := newEmulator(t)
+	m := &meeting{e: e, alpha: cubeOf{out, "alpha", 1, 1}.start(t, e, "alpha", nil), outages: newOutages()}
+	m.beta = cubeOf{older, "beta", 2, 1}.start(t, e, "beta", nil)
+	defer m.report(t)
+	for _, c := range []cluster{m.alpha, m.beta} {
+		ready(t, c.first)
+	}
+	m.alpha.eventually(t, "get nodes --no-headers", " v1.34.4")
+	m.beta.eventually(t, "get nodes --no-headers", " v1.34.3")
+	m.plug(t)
+	says(t, m.beta.first, "can't follow the cluster of alpha: it runs Kubernetes v1.34.4, this one v1.34.3; upgrade the lower one")
+	time.Sleep(2 * time.Minute)
+	for _, c := range []cluster{m.alpha, m.beta} {
+		if nodes := c.eventually(t, "get nodes --no-headers", " Ready "); strings.Count(nodes, "\n") != 0 || !strings.HasPrefix(nodes, c.first.Name()) {
+			t.Errorf("%s is not alone: %s", c.first.Name(), nodes)
+		}
 	}
 }
