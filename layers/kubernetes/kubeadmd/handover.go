@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -94,11 +95,11 @@ func handOver(ctx context.Context, from, to API, origin string, before map[strin
 			} else if what.why, err = to.apply(ctx, what.path, forLeader(o), origin); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", describe(o), err))
 			}
-			if why = what.why; (why == "" || why == otherPorts) && err == nil {
+			if why = what.why; (why == "" || why == otherPorts || why == sameThere) && err == nil {
 				h.given[describe(o)] = what
 			}
 		}
-		if why != "" {
+		if why != "" && why != sameThere {
 			h.Conflicts = append(h.Conflicts, describe(o)+": "+why)
 		}
 	}
@@ -141,7 +142,7 @@ func (a API) apply(ctx context.Context, path string, o object, origin string) (w
 		return "", err
 	case there != nil && text(there, "metadata", "annotations", mergedFrom) != origin:
 		if reflect.DeepEqual(part(forLeader(there), o), o) {
-			return "", nil
+			return sameThere, nil
 		}
 		return "another one is there", nil
 	}
@@ -166,8 +167,12 @@ func (a API) apply(ctx context.Context, path string, o object, origin string) (w
 	return "", nil
 }
 
-// otherPorts is why a service is at the leader, but not as it was.
-const otherPorts = "it got other node ports"
+// otherPorts is why a service is at the leader, but not as it was; sameThere that
+// the leader has the object as its own.
+const (
+	otherPorts = "it got other node ports"
+	sameThere  = "the same one is there"
+)
 
 func (a API) patch(ctx context.Context, path string, o object, origin string) (int, []byte, error) {
 	body, err := json.Marshal(o)
@@ -226,6 +231,62 @@ func isTouched(o object) bool {
 		system := []string{origin, "kube-controller-manager", "kube-scheduler", "kubelet", "kube-apiserver", "picube-merge"}
 		return text(f, "subresource") != "status" && !slices.Contains(system, text(f, "manager"))
 	})
+}
+
+// conflicts begins the names of the ConfigMaps that say what became of a cube's
+// objects.
+const conflicts = "picube-merge-conflicts-"
+
+// lasting counts the objects that the leader has from this cluster until somebody
+// deletes them. Jobs that are done may go by themselves.
+func (h Handed) lasting() (n int) {
+	for name, what := range h.given {
+		if !strings.HasPrefix(name, "Job ") && what.why != sameThere {
+			n++
+		}
+	}
+	return n
+}
+
+// isIntact reports whether what a cluster handed over is there, and nobody has
+// touched it.
+func (a API) isIntact(ctx context.Context, origin string) (bool, error) {
+	objects, _, err := a.everything(ctx)
+	if err != nil {
+		return false, err
+	}
+	left := 0
+	for _, o := range objects {
+		if text(o, "metadata", "annotations", mergedFrom) != origin {
+			continue
+		}
+		if isTouched(o) {
+			return false, nil
+		}
+		if text(o, "kind") != "Job" {
+			left++
+		}
+	}
+	var reports struct {
+		Items []object `json:"items"`
+	}
+	if err := a.get(ctx, configMaps, &reports); err != nil {
+		return false, err
+	}
+	for _, o := range reports.Items {
+		name := text(o, "metadata", "name")
+		if !strings.HasPrefix(name, conflicts) || text(o, "data", "origin") != origin {
+			continue
+		}
+		given, err := strconv.Atoi(text(o, "data", "given"))
+		if err != nil {
+			return false, fmt.Errorf("ConfigMap %s: cannot read how many objects were given: %w", name, err)
+		}
+		if left < given {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // prune deletes what a cluster had handed over before, and its user has deleted

@@ -88,7 +88,8 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	dir, name := path.Split(p)
-	if slices.ContainsFunc(kindsOfTest[path.Clean(dir)], func(k resource) bool { return k.Name == name }) {
+	group, _, _ := strings.Cut(path.Clean(dir), "/namespaces/")
+	if slices.ContainsFunc(kindsOfTest[group], func(k resource) bool { return k.Name == name }) {
 		items := []object{}
 		for at, o := range f.objects {
 			if strings.HasPrefix(at, path.Clean(dir)) && path.Base(path.Dir(at)) == name {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -307,19 +308,23 @@ func (m *Merging) handOver(ctx context.Context, r merge.Record) error {
 	return nil
 }
 
-// report leaves at the leader, who stays, what it did not take.
+// report leaves at the leader, who stays, what it did not take, and how much it
+// did.
 func (m *Merging) report(ctx context.Context, leader API, r merge.Record, h Handed) error {
-	name := "picube-merge-conflicts-" + r.Cube
+	name := conflicts + r.Cube
 	old, err := leader.read(ctx, configMaps+"/"+name)
 	if err != nil {
 		return err
 	}
 	list := strings.Join(h.Conflicts, "\n")
-	if text(old, "data", "objects") == list {
+	given := strconv.Itoa(h.lasting())
+	told := text(old, "data", "objects") == list
+	if told && text(old, "data", "origin") == r.ID && text(old, "data", "given") == given {
 		return nil
 	}
 	o := object{
-		"apiVersion": "v1", "kind": "ConfigMap", "metadata": object{"name": name, "namespace": "kube-system"}, "data": object{"objects": list},
+		"apiVersion": "v1", "kind": "ConfigMap", "metadata": object{"name": name, "namespace": "kube-system"},
+		"data": object{"objects": list, "origin": r.ID, "given": given},
 	}
 	method, path := http.MethodPost, configMaps
 	if old != nil {
@@ -329,7 +334,7 @@ func (m *Merging) report(ctx context.Context, leader API, r merge.Record, h Hand
 	if err == nil && code/100 != 2 {
 		err = fmt.Errorf("conflicts: %d %s", code, message(answer))
 	}
-	if err != nil || list == "" {
+	if err != nil || list == "" || told {
 		return err
 	}
 	words := fmt.Sprintf("%d objects of the cluster of %s were left out, here are others: %s", len(h.Conflicts), r.Cube, strings.Join(h.Conflicts, "; "))
@@ -345,11 +350,7 @@ func (m *Merging) Tell(ctx context.Context, words string) error {
 	return m.Own.tell(ctx, m.Engine.Node.Hostname, reasonMerge, words, m.Engine.Now())
 }
 
-// Untouched reports whether nobody changed what a cluster handed over.
+// Untouched reports whether nobody changed or deleted what a cluster handed over.
 func (m *Merging) Untouched(ctx context.Context, guest string) (bool, error) {
-	given, err := m.Own.given(ctx, guest)
-	if err != nil {
-		return false, err
-	}
-	return !slices.ContainsFunc(given, func(g placed) bool { return isTouched(g.object) }), nil
+	return m.Own.isIntact(ctx, guest)
 }

@@ -182,6 +182,12 @@ func TestMerging(t *testing.T) {
 	if intact, err := l.Untouched(t.Context(), "b"); !intact || err != nil {
 		t.Errorf("touched: %v", err)
 	}
+	taken := to.objects["/api/v1/persistentvolumes/pv1"]
+	delete(to.objects, "/api/v1/persistentvolumes/pv1")
+	if intact, err := l.Untouched(t.Context(), "b"); intact || err != nil {
+		t.Errorf("deleted: %v", err)
+	}
+	to.objects["/api/v1/persistentvolumes/pv1"] = taken
 	touched := to.objects[apps+"web"]
 	set(touched, []any{object{"manager": "picube-merge-b"}, object{"manager": "kubectl-edit"}}, "metadata", "managedFields")
 	if intact, err := l.Untouched(t.Context(), "b"); intact || err != nil {
