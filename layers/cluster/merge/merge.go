@@ -207,12 +207,18 @@ const (
 type Settings struct {
 	Mode Mode
 	Lead string // the cube whose cluster leads; empty: the eldest
+	// Hosts are the cubes whose identity stays where there are several: their
+	// clusters lead all others.
+	Hosts []string
 }
 
-// Before reports whether a leads b: the one that is named, else the elder,
-// else the one with the lesser name. A clock that was wrong when a cluster
+// Before reports whether a leads b: a host, else the one that is named, else the
+// elder, else the one with the lesser name. A clock that was wrong when a cluster
 // began makes it elder or younger than it is, but for everybody alike.
 func (s Settings) Before(a, b Record) bool {
+	if host := slices.Contains(s.Hosts, a.Cube); host != slices.Contains(s.Hosts, b.Cube) {
+		return host
+	}
 	if s.Lead != "" && (a.Cube == s.Lead) != (b.Cube == s.Lead) {
 		return a.Cube == s.Lead
 	}

@@ -12,15 +12,18 @@ func TestBefore(t *testing.T) {
 	same := Record{ID: "3", Cube: "alpha", Born: 10}
 	for name, test := range map[string]struct {
 		lead string
+		host string
 		a, b Record
 	}{
-		"the elder":                {"", elder, younger},
-		"of one age, by name":      {"", same, elder},
-		"the named":                {"alpha", younger, elder},
-		"both of the named cube":   {"alpha", same, younger},
-		"a name that nobody bears": {"gamma", elder, younger},
+		"the elder":                {"", "", elder, younger},
+		"of one age, by name":      {"", "", same, elder},
+		"the named":                {"alpha", "", younger, elder},
+		"both of the named cube":   {"alpha", "", same, younger},
+		"a name that nobody bears": {"gamma", "", elder, younger},
+		"the host":                 {"beta", "alpha", younger, elder},
+		"both are hosts":           {"", "alpha", same, younger},
 	} {
-		s := Settings{Lead: test.lead}
+		s := Settings{Lead: test.lead, Hosts: []string{test.host}}
 		if !s.Before(test.a, test.b) || s.Before(test.b, test.a) || s.Before(test.a, test.a) {
 			t.Errorf("%s does not lead", name)
 		}

@@ -73,9 +73,9 @@ func field(b, data []byte) []byte {
 // Trust is whom to believe.
 type Trust struct {
 	Authority *x509.CertPool
-	// CubeOf returns the cube of a control-plane node, by the common name of its
-	// certificate; empty for any other node, whose word counts nothing.
-	CubeOf func(commonName string) string
+	// CubeOf returns the cube of a control-plane node, by its certificate; empty for
+	// any other node, whose word counts nothing.
+	CubeOf func(leaf *x509.Certificate) string
 	Now    func() time.Time
 }
 
@@ -113,7 +113,7 @@ func (t Trust) Open(packet []byte) (merge.Record, error) {
 		}
 		return r, fmt.Errorf("announcement of %q: %w", leaf.Subject.CommonName, err)
 	}
-	cube := t.CubeOf(leaf.Subject.CommonName)
+	cube := t.CubeOf(leaf)
 	if cube == "" {
 		return r, fmt.Errorf("announcement of %q: cannot believe it: it is not of a control plane", leaf.Subject.CommonName)
 	}

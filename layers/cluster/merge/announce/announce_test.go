@@ -58,8 +58,8 @@ func (i *identity) issue(name string, authority bool) (*x509.Certificate, *ecdsa
 func (i *identity) trust() Trust {
 	pool := x509.NewCertPool()
 	pool.AddCert(i.certificate)
-	return Trust{Authority: pool, Now: func() time.Time { return time.Unix(1<<31, 0) }, CubeOf: func(name string) string {
-		return map[string]string{"system:node:rpi1": "alpha", "system:node:rpi5": "beta"}[name]
+	return Trust{Authority: pool, Now: func() time.Time { return time.Unix(1<<31, 0) }, CubeOf: func(leaf *x509.Certificate) string {
+		return map[string]string{"system:node:rpi1": "alpha", "system:node:rpi5": "beta"}[leaf.Subject.CommonName]
 	}}
 }
 

@@ -42,6 +42,9 @@ const magic = "PCI1"
 // Introduction tells the nodes of a cluster whom to trust from now on.
 type Introduction struct {
 	Cluster string `json:"cluster"` // whose nodes it is for
+	// Issued is when it was made, in seconds since 1970: of two for the same
+	// nodes the later one holds.
+	Issued int64 `json:"issued"`
 	// Authority is the certificate (DER) of the identity that all of them have from
 	// now on; for nodes that have it already, their own.
 	Authority []byte `json:"authority"`
@@ -58,9 +61,10 @@ type Introduction struct {
 type Cube struct {
 	Name         string   `json:"name"`
 	ControlPlane []Member `json:"controlPlane"`
+	Workers      []Member `json:"workers,omitempty"` // of its cluster, wherever they stand
 }
 
-// Member is a control-plane node.
+// Member is a node.
 type Member struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
@@ -121,20 +125,16 @@ func Open(data []byte, authority *x509.Certificate) (Introduction, error) {
 	return i, nil
 }
 
-// Read reads a file that may not be there (fs.ErrNotExist).
-func Read(name string, authority *x509.Certificate) (_ Introduction, err error) {
+// ReadFile reads a file, which may not be there (fs.ErrNotExist), for Open.
+func ReadFile(name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return Introduction{}, err
+		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > MaxSize {
-		return Introduction{}, fmt.Errorf("%s: cannot read it: it is larger than %d bytes, or no file", name, MaxSize)
+		return nil, fmt.Errorf("%s: cannot read it: it is larger than %d bytes, or no file", name, MaxSize)
 	}
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return Introduction{}, err
-	}
-	return Open(data, authority)
+	return os.ReadFile(name)
 }
 
 var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -166,7 +166,7 @@ func (i Introduction) check() error {
 		if len(c.ControlPlane) == 0 {
 			return fmt.Errorf("introduction: cube %q: cannot be without a control plane", c.Name)
 		}
-		for _, m := range c.ControlPlane {
+		for _, m := range slices.Concat(c.ControlPlane, c.Workers) {
 			a, err := netip.ParseAddr(m.Address)
 			if err != nil || !a.Is4() {
 				return fmt.Errorf("introduction: node %q: cannot have the address %q", m.Name, m.Address)

@@ -65,9 +65,9 @@ func (i *identity) issue(name string, key *ecdsa.PublicKey, authority bool) *x50
 // introduce is what the second identity's nodes are told of the first.
 func introduce(t testing.TB, first *identity, node *ecdsa.PublicKey) Introduction {
 	return Introduction{
-		Cluster: "beta", Authority: first.certificate.Raw,
+		Cluster: "beta", Issued: 1_790_000_000, Authority: first.certificate.Raw,
 		Cubes: []Cube{
-			{Name: "alpha", ControlPlane: []Member{{"rpi1", "10.42.1.1"}}},
+			{Name: "alpha", ControlPlane: []Member{{"rpi1", "10.42.1.1"}}, Workers: []Member{{"rpi2", "10.42.1.2"}}},
 			{Name: "beta", ControlPlane: []Member{{"beta-1", "10.42.2.1"}}},
 		},
 		Certificates: map[string][]byte{"beta-1": first.issue("system:node:beta-1", node, false).Raw},
@@ -88,7 +88,7 @@ func TestIntroduction(t *testing.T) {
 	first, second, node := newIdentity(t), newIdentity(t), newKey(t)
 	want := introduce(t, first, &node.PublicKey)
 	file := filepath.Join(t.TempDir(), "introduction.bin")
-	if _, err := Read(file, second.certificate); !errors.Is(err, os.ErrNotExist) {
+	if _, err := ReadFile(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 	data := seal(t, want, second.key)
@@ -96,7 +96,11 @@ func TestIntroduction(t *testing.T) {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Read(file, second.certificate)
+	read, err := ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Open(read, second.certificate)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("%+v, %v", got, err)
 	}
@@ -128,6 +132,14 @@ func TestIntroduction(t *testing.T) {
 	if _, err := Open(make([]byte, MaxSize+1), second.certificate); err == nil {
 		t.Error("a file of any size is taken")
 	}
+	if err := os.Truncate(file, MaxSize+1); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{file, filepath.Dir(file)} {
+		if _, err := ReadFile(name); err == nil {
+			t.Errorf("%s is read", name)
+		}
+	}
 }
 
 func TestMistakes(t *testing.T) {
@@ -141,6 +153,7 @@ func TestMistakes(t *testing.T) {
 		"without a control plane":         func(i *Introduction) { i.Cubes[0].ControlPlane = nil },
 		`address "here"`:                  func(i *Introduction) { i.Cubes[0].ControlPlane[0].Address = "here" },
 		`address "10.42.2.1"`:             func(i *Introduction) { i.Cubes[0].ControlPlane[0].Address = "10.42.2.1" },
+		`node "rpi1"`:                     func(i *Introduction) { i.Cubes[0].Workers[0].Name = "rpi1" },
 		`node "beta-1"`:                   func(i *Introduction) { i.Cubes[0].ControlPlane[0].Name = "beta-1" },
 		`"beta-2": it is not that node's`: func(i *Introduction) { i.Certificates["beta-2"] = i.Certificates["beta-1"] },
 		`"beta-1": it is not that node's`: func(i *Introduction) { i.Admins = i.Certificates },
