@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,7 +45,7 @@ air: each is believed by the nodes whose own authority signed it.`,
 					return err
 				}
 			}
-			forHost, forGuest, err := kubernetes.Introduce(sides[0], sides[1])
+			forHost, forGuest, err := kubernetes.Introduce(sides[0], sides[1], time.Now())
 			if err != nil {
 				return usageError{err}
 			}

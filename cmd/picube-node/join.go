@@ -19,13 +19,13 @@ import (
 
 // join brings the node into its cluster and keeps it there, with the proxy to
 // the API that everything on the node uses. A node that goes to another cluster
-// begins anew there.
+// begins anew there, and so does one that was told of others.
 func join(ctx context.Context) error {
 	log := logger()
 	v := &voice{log: log}
 	for {
 		err := joinOne(ctx, v, log)
-		if !errors.Is(err, errMoved) {
+		if !errors.Is(err, errMoved) && !errors.Is(err, errIntroduced) {
 			return err
 		}
 	}
@@ -33,16 +33,9 @@ func join(ctx context.Context) error {
 
 // joinOne does so for the cluster that the node is of now.
 func joinOne(ctx context.Context, v *voice, log *slog.Logger) error {
-	n, err := loadPublished()
+	engine, err := openEngine(v, log)
 	if err != nil {
 		return err
-	}
-	engine, ok, err := kubeadmd.New(n, os.Stdout)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return errors.New("node.yaml: names no cluster software")
 	}
 	if err := kubeadmd.DefaultRoute(); err != nil {
 		return err
@@ -84,6 +77,7 @@ func joinOne(ctx context.Context, v *voice, log *slog.Logger) error {
 	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
 	g.Go(func() error { return joiner.Run(ctx) })
 	g.Go(func() error { return engine.Resume(ctx) })
+	g.Go(func() error { return runIntroductions(ctx, engine, v, log) })
 	if engine.Merges() {
 		g.Go(func() error { return runMerge(ctx, engine, v, log) })
 	}

@@ -5,13 +5,11 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -39,14 +37,17 @@ type voice struct {
 	merge   string // in the cluster's place
 	beside  string // of another cluster that is here
 	others  string // of what is none of ours
-	said    string
+	refused string // of an introduction that can't be taken
+	// introduction is of one that was taken.
+	introduction string
+	said         string
 }
 
 func (v *voice) say(to *string, text string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	*to = text
-	parts := []string{cmp.Or(v.merge, v.cluster), v.beside, v.others}
+	parts := []string{cmp.Or(v.merge, v.cluster), v.beside, v.refused, v.introduction, v.others}
 	whole := strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), "; ")
 	if whole == v.said {
 		return
@@ -178,7 +179,7 @@ func newController(engine *kubeadmd.Engine, wire *announce.Wire, heard *merged.H
 		return nil, nil, err
 	}
 	return &merged.Controller{
-		Settings: merge.Settings{Mode: merge.Mode(conf.Merge.Mode), Lead: conf.Merge.Lead},
+		Settings: merge.Settings{Mode: merge.Mode(conf.Merge.Mode), Lead: conf.Merge.Lead, Hosts: engine.Hosts()},
 		Cubes:    len(conf.Cubes), Store: mergeStore(engine, works.Own), Works: works, Asker: engine, Heard: heard,
 		Announce: wire.Send, Now: time.Now, Pause: pause, Log: log,
 		Say: func(text string, alone bool) {
@@ -194,7 +195,7 @@ func newController(engine *kubeadmd.Engine, wire *announce.Wire, heard *merged.H
 
 // newWire is the node's end of the wire, with the certificate of its card.
 func newWire(engine *kubeadmd.Engine) (*announce.Wire, error) {
-	pair, err := tls.LoadX509KeyPair(filepath.Join(engine.Root, kubeadmd.NodeCertificate), filepath.Join(engine.Root, kubeadmd.NodeKey))
+	pair, err := engine.Certificate()
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +232,7 @@ func mergeCommand(ctx context.Context, args []string) error {
 	case err != nil:
 		return err
 	case !engine.Merges():
-		return errors.New("the blueprint has one cluster: there is nothing to merge")
+		return errors.New("the blueprint has one cluster, and it was introduced to no other: there is nothing to merge")
 	case !engine.IsHomeControlPlane():
 		return fmt.Errorf("%s is not a control-plane node of its cube", engine.Node.Hostname)
 	}
@@ -242,6 +243,15 @@ func mergeCommand(ctx context.Context, args []string) error {
 	works, err := engine.NewMerging()
 	if err != nil {
 		return err
+	}
+	if order == merge.None {
+		introduced, err := engine.Introduced()
+		for _, said := range introduced {
+			fmt.Println(said)
+		}
+		if err != nil {
+			fmt.Println("refused:", err)
+		}
 	}
 	if order == merge.None && m.Cluster != m.Home {
 		fmt.Printf("the cluster of %s is part of the cluster of %s\n", engine.Config.Home, m.Cube)

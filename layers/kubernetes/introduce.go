@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/secrets"
@@ -21,9 +22,9 @@ type Side struct {
 }
 
 // Introduce returns, for the nodes of each side, the file that tells them of the
-// other. Those of the guest get certificates of the host's identity, for the
-// keys that they have.
-func Introduce(host, guest Side) (forHost, forGuest []byte, err error) {
+// other, as of now. Those of the guest get certificates of the host's identity,
+// for the keys that they have.
+func Introduce(host, guest Side, now time.Time) (forHost, forGuest []byte, err error) {
 	if err := mayMeet(host, guest); err != nil {
 		return nil, nil, err
 	}
@@ -36,7 +37,7 @@ func Introduce(host, guest Side) (forHost, forGuest []byte, err error) {
 		return nil, nil, err
 	}
 	told := introduction.Introduction{
-		Cluster: host.Cluster, Authority: decodePEM(ca.Certificate()),
+		Cluster: host.Cluster, Issued: now.Unix(), Authority: decodePEM(ca.Certificate()),
 		Cubes: slices.Concat(host.cubes(), guest.cubes()),
 	}
 	if forHost, err = seal(told, ca); err != nil {
@@ -102,18 +103,25 @@ func (s Side) nodes() []*plan.Node {
 // cube where its control plane is.
 func (s Side) cubes() []introduction.Cube {
 	var cubes []introduction.Cube
-	add := func(name string, nodes []*plan.Node) {
+	add := func(name, home string) {
 		c := introduction.Cube{Name: name}
-		for _, n := range nodes {
-			c.ControlPlane = append(c.ControlPlane, introduction.Member{Name: n.Name, Address: n.Address.Addr().String()})
+		for _, n := range s.nodes() {
+			m := introduction.Member{Name: n.Name, Address: n.Address.Addr().String()}
+			switch {
+			case n.Home != home:
+			case n.Role == plan.RoleControlPlane:
+				c.ControlPlane = append(c.ControlPlane, m)
+			case n.Role == plan.RoleWorker:
+				c.Workers = append(c.Workers, m)
+			}
 		}
 		cubes = append(cubes, c)
 	}
 	for _, c := range s.Plan.Beginners(s.Cluster) {
-		add(c.Spec.Name, s.Plan.ControlPlane(s.Cluster, c.Spec.Name))
+		add(c.Spec.Name, c.Spec.Name)
 	}
 	if all := s.Plan.ControlPlane(s.Cluster, ""); cubes == nil && len(all) > 0 {
-		add(all[0].Cube, all)
+		add(all[0].Cube, "")
 	}
 	return cubes
 }

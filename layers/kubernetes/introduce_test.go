@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/secrets"
@@ -35,7 +36,8 @@ func twoSides(t *testing.T) (host, guest Side) {
 
 func TestIntroduce(t *testing.T) {
 	host, guest := twoSides(t)
-	forHost, forGuest, err := Introduce(host, guest)
+	issued := time.Unix(1_790_000_000, 0)
+	forHost, forGuest, err := Introduce(host, guest, issued)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +53,7 @@ func TestIntroduce(t *testing.T) {
 		return c
 	}
 	i, err := introduction.Open(forHost, authority(host))
-	if err != nil || len(i.Certificates)+len(i.Admins) != 0 || len(i.Cubes) != 2 || i.Cubes[1].ControlPlane[0].Name != "friend-1" {
+	if err != nil || len(i.Certificates)+len(i.Admins) != 0 || len(i.Cubes) != 2 || i.Cubes[1].ControlPlane[0].Name != "friend-1" || i.Cubes[1].Workers[0].Address != "10.42.2.2" {
 		t.Errorf("for the host: %+v, %v", i, err)
 	}
 	for _, file := range [][]byte{forHost, forGuest} {
@@ -93,13 +95,14 @@ func TestIntroduce(t *testing.T) {
 
 func TestWhoCannotMeet(t *testing.T) {
 	host, guest := twoSides(t)
-	if _, _, err := Introduce(host, host); err == nil || !strings.Contains(err.Error(), "to itself") {
+	issued := time.Unix(1_790_000_000, 0)
+	if _, _, err := Introduce(host, host, issued); err == nil || !strings.Contains(err.Error(), "to itself") {
 		t.Errorf("the same: %v", err)
 	}
 	guest.Plan.Cubes[0].Spec.Kubernetes.Version = "1.35.0"
 	guest.nodes()[0].Name = "rpi1"
 	guest.nodes()[1].Address = netip.MustParsePrefix("10.42.1.2/16")
-	_, _, err := Introduce(host, guest)
+	_, _, err := Introduce(host, guest, issued)
 	for _, want := range []string{
 		"kubernetes version: cannot be 1.34.4 in home and 1.35.0 in friend", "node rpi1: cannot be in both",
 		"node friend-2: cannot have the address 10.42.1.2",

@@ -29,6 +29,14 @@ func (e *Engine) Merges() bool { return len(e.Config.Cubes) > 1 }
 // Membership is what the node keeps. At home before it heard of its cluster, it
 // has no cluster yet.
 func (e *Engine) Membership() (merge.Membership, error) {
+	m, err := e.membership()
+	if err == nil && m.Cube != e.Config.Home && e.cube(m.Cube) == nil {
+		err = fmt.Errorf("%s: cannot find the cube %q in node.yaml or an introduction", membershipFile, m.Cube)
+	}
+	return m, err
+}
+
+func (e *Engine) membership() (merge.Membership, error) {
 	m := merge.Membership{Cube: e.Config.Home}
 	text, err := os.ReadFile(filepath.Join(e.Root, membershipFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -36,9 +44,6 @@ func (e *Engine) Membership() (merge.Membership, error) {
 	}
 	if err == nil {
 		err = json.Unmarshal(text, &m)
-	}
-	if err == nil && e.cube(m.Cube) == nil {
-		err = fmt.Errorf("cannot find the cube %q in node.yaml", m.Cube)
 	}
 	if err != nil {
 		return m, fmt.Errorf("%s: %w", membershipFile, err)
@@ -89,11 +94,11 @@ func (e *Engine) IsHomeControlPlane() bool {
 	return slices.ContainsFunc(e.cube(e.Config.Home), func(m Member) bool { return m.Name == e.Node.Hostname })
 }
 
-// CubeOf returns the cube whose control plane a node is of, by the common name
-// of its certificate; empty: of none.
-func (e *Engine) CubeOf(commonName string) string {
+// CubeOf returns the cube whose control plane a node is of, by its certificate;
+// empty: of none.
+func (e *Engine) CubeOf(leaf *x509.Certificate) string {
 	for _, c := range e.Config.Cubes {
-		if slices.ContainsFunc(c.ControlPlane, func(m Member) bool { return nodeUser(m.Name) == commonName }) {
+		if slices.ContainsFunc(c.ControlPlane, func(m Member) bool { return e.isOf(leaf, m.Name) }) {
 			return c.Name
 		}
 	}
@@ -171,6 +176,3 @@ func (e *Engine) TakeOrder() merge.Order {
 	}
 	return merge.Order(strings.TrimSpace(string(text)))
 }
-
-// Authority is whom all nodes of the identity trust.
-func (e *Engine) Authority() (*x509.CertPool, error) { return e.authority(AuthorityCertificate) }

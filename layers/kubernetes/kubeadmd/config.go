@@ -168,7 +168,8 @@ func (c Config) DNS() (netip.Addr, error) {
 
 // kubelet is the configuration of every node's kubelet
 // (kubelet.config.k8s.io/v1beta1).
-func (c Config) kubelet() (document, error) {
+// authority is the certificate of those who may ask it.
+func (c Config) kubelet(authority string) (document, error) {
 	dns, err := c.DNS()
 	if err != nil {
 		return nil, err
@@ -186,7 +187,7 @@ func (c Config) kubelet() (document, error) {
 		"authentication": document{
 			"anonymous": document{"enabled": false},
 			"webhook":   document{"enabled": true},
-			"x509":      document{"clientCAFile": AuthorityCertificate},
+			"x509":      document{"clientCAFile": authority},
 		},
 		"authorization": document{"mode": "Webhook"},
 		// A board of 1 GiB may have compressed swap; pods do not use it.
@@ -217,7 +218,7 @@ func (c Config) Kubeadm(n *nodeconf.Node, join bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	kubelet, err := c.kubelet()
+	kubelet, err := c.kubelet(AuthorityCertificate)
 	if err != nil {
 		return nil, err
 	}

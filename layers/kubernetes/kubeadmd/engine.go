@@ -3,6 +3,7 @@ package kubeadmd
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -13,11 +14,13 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/picube/picube-build/layers/cluster/merge"
+	"github.com/picube/picube-build/layers/cluster/merge/introduction"
 	"github.com/picube/picube-build/layers/nodeconf"
 )
 
@@ -40,6 +43,14 @@ type Engine struct {
 	DropBridge func() error
 
 	answer atomic.Pointer[Answerer]
+	news   atomic.Pointer[func(string)]
+
+	// What the node was told by introductions, and the authority of the identity
+	// that takes the place of its own, if one does.
+	foreign []introduction.Cube
+	host    *x509.Certificate
+	kept    [][]byte
+	taking  sync.Mutex
 }
 
 // Answerer answers another cluster's question.
@@ -47,6 +58,9 @@ type Answerer func(ctx context.Context, q merge.Request) (merge.Reply, error)
 
 // SetAnswer says who does; nil: there is no control plane here that could.
 func (e *Engine) SetAnswer(a Answerer) { e.answer.Store(&a) }
+
+// SetNews says who is told of an introduction that another node brought.
+func (e *Engine) SetNews(tell func(said string)) { e.news.Store(&tell) }
 
 // New reads the engine's part of node.yaml; ok says whether it has one.
 func New(n *nodeconf.Node, log io.Writer) (e *Engine, ok bool, err error) {
@@ -57,6 +71,8 @@ func New(n *nodeconf.Node, log io.Writer) (e *Engine, ok bool, err error) {
 		err = errors.New("node.yaml: kubernetes: controlPlane: names no node")
 	}
 	if ok && err == nil {
+		// TakeIntroduction tells of one that is damaged.
+		_ = e.introduce()
 		err = e.choose()
 	}
 	return e, ok, err
@@ -97,8 +113,12 @@ func (e *Engine) IsMember() bool {
 // Prepare writes what the node's programs run with, whatever comes next. It
 // may run at every start.
 func (e *Engine) Prepare(ctx context.Context) error {
-	server := "https://" + endpoint()
-	node, err := KubeConfig(server, "system:node:"+e.Node.Hostname, AuthorityCertificate, NodeCertificate, NodeKey)
+	return errors.Join(e.settings(), e.nameServer(ctx))
+}
+
+func (e *Engine) settings() error {
+	server, id := "https://"+endpoint(), e.present()
+	node, err := KubeConfig(server, "system:node:"+e.Node.Hostname, id.authority, id.node, NodeKey)
 	if err != nil {
 		return err
 	}
@@ -110,14 +130,16 @@ func (e *Engine) Prepare(ctx context.Context) error {
 	// another one would be one more thing that a wrong clock can break, and
 	// another start of the kubelet in the busiest minutes of a control plane.
 	errs := []error{e.write(nodeConfig, node), e.write(kubeletConf, node), e.write(proxyConfig, proxy)}
-	if e.IsControlPlane() {
-		admin, err := KubeConfig(server, "admin", AuthorityCertificate, AdminCertificate, AdminKey)
+	if e.IsControlPlane() || e.host != nil && e.IsHomeControlPlane() {
+		admin, err := KubeConfig(server, "admin", id.authority, id.admin, AdminKey)
 		errs = append(errs, err, e.write(AdminConfig, admin))
+	}
+	if e.IsControlPlane() {
 		for name, text := range Patches() {
 			errs = append(errs, e.write(path.Join(patchDir, name), []byte(text)))
 		}
 	}
-	return errors.Join(append(errs, e.nameServer(ctx))...)
+	return errors.Join(errs...)
 }
 
 // nameServer lets the node's resolver answer on the node's address: pods can't
@@ -151,7 +173,7 @@ func (e *Engine) Work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	kubelet, err := e.Config.kubelet()
+	kubelet, err := e.Config.kubelet(e.present().authority)
 	if err != nil {
 		return err
 	}

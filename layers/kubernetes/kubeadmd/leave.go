@@ -43,6 +43,9 @@ func (e *Engine) Settle(ctx context.Context) error {
 	if !e.Merges() {
 		return nil
 	}
+	if err := e.installHost(); err != nil {
+		return err
+	}
 	m, err := e.Membership()
 	if err != nil {
 		return err
@@ -66,6 +69,9 @@ func (e *Engine) Settle(ctx context.Context) error {
 		if err := e.shelve(m.Home, want == ""); err != nil {
 			return err
 		}
+	}
+	if err := e.change(); err != nil {
+		return err
 	}
 	if err := e.write(entered, []byte(want)); err != nil {
 		return err

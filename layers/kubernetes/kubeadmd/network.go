@@ -75,14 +75,14 @@ func (n nodeObject) address() (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// tlsConfig trusts the cluster's authority alone and shows the node's
-// certificate.
-func (e *Engine) tlsConfig() (*tls.Config, error) {
-	pool, err := e.authority(AuthorityCertificate)
+// tlsConfig trusts an identity's authority alone and shows the node's certificate
+// of it.
+func (e *Engine) tlsConfig(id identity) (*tls.Config, error) {
+	pool, err := e.authority(id.authority)
 	if err != nil {
 		return nil, err
 	}
-	pair, err := tls.LoadX509KeyPair(filepath.Join(e.Root, NodeCertificate), filepath.Join(e.Root, NodeKey))
+	pair, err := e.pair(id.node, NodeKey)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (e *Engine) authority(name string) (*x509.CertPool, error) {
 // this cluster. All are known by their certificates.
 func (n *Network) Look(ctx context.Context) joind.Sight {
 	var sight joind.Sight
-	conf, err := n.Engine.tlsConfig()
+	conf, err := n.Engine.tlsConfig(n.Engine.present())
 	if err != nil {
 		return sight
 	}
@@ -164,7 +164,7 @@ func get(ctx context.Context, client *http.Client, url string) ([]byte, error) {
 // Follow reads the cluster's nodes and applies the routes to their pods.
 func (n *Network) Follow(ctx context.Context) (joind.View, error) {
 	if n.client == nil {
-		conf, err := n.Engine.tlsConfig()
+		conf, err := n.Engine.tlsConfig(n.Engine.present())
 		if err != nil {
 			return joind.View{}, err
 		}

@@ -28,6 +28,8 @@ type peer struct {
 	Backups []held `json:"backups,omitempty"` // told to control-plane nodes only
 	// Of is whose it is where there may be several clusters.
 	Of *merge.Membership `json:"of,omitempty"`
+	// Told stands for the introductions that it has.
+	Told string `json:"told,omitempty"`
 }
 
 // isAway reports whether the node is of another cluster than its cube began.
@@ -36,11 +38,10 @@ func (p peer) isAway() bool { return p.Of != nil && p.Of.Cluster != p.Of.Home }
 // ServePeers answers the other nodes until ctx ends. Both sides show the
 // certificate of their card.
 func (e *Engine) ServePeers(ctx context.Context, l net.Listener) error {
-	conf, err := e.tlsConfig()
+	conf, err := e.serverConfig()
 	if err != nil {
 		return err
 	}
-	conf.ClientAuth, conf.ClientCAs = tls.RequireAndVerifyClientCert, conf.RootCAs
 	server := &http.Server{
 		ReadTimeout: lookTimeout, WriteTimeout: lookTimeout, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // strangers' handshakes
@@ -57,7 +58,7 @@ func (e *Engine) ServePeers(ctx context.Context, l net.Listener) error {
 func (e *Engine) peerHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		p := peer{Member: e.IsMember()}
+		p := peer{Member: e.IsMember(), Told: e.told()}
 		if e.fromControlPlane(r) {
 			p.Backups, _ = e.vault().list()
 		}
@@ -68,6 +69,7 @@ func (e *Engine) peerHandler() http.Handler {
 		}
 		_ = json.NewEncoder(w).Encode(p)
 	})
+	mux.HandleFunc("PUT "+introductionPath, e.takeOver)
 	if e.Merges() {
 		mux.HandleFunc("POST "+mergePath, e.question)
 	}
@@ -84,12 +86,11 @@ func (e *Engine) peerHandler() http.Handler {
 // cluster or of the one that its cube began. A worker's card, which may be
 // anybody's by now, must not see what others hold.
 func (e *Engine) fromControlPlane(r *http.Request) bool {
-	if cube := e.CubeOf(r.TLS.PeerCertificates[0].Subject.CommonName); cube != "" && cube == e.Config.Home {
+	leaf := r.TLS.PeerCertificates[0]
+	if cube := e.CubeOf(leaf); cube != "" && cube == e.Config.Home {
 		return true
 	}
-	return slices.ContainsFunc(e.Config.ControlPlane, func(m Member) bool {
-		return r.TLS.PeerCertificates[0].Subject.CommonName == nodeUser(m.Name)
-	})
+	return slices.ContainsFunc(e.Config.ControlPlane, func(m Member) bool { return e.isOf(leaf, m.Name) })
 }
 
 func (e *Engine) controlPlaneOnly(next http.HandlerFunc) http.HandlerFunc {
@@ -110,9 +111,12 @@ const dialTimeout = 3 * time.Second
 
 // client speaks with one node and nobody else.
 func (e *Engine) client(m Member) (*http.Client, error) {
-	conf, err := e.tlsConfig()
+	conf, err := e.tlsConfig(e.identityFor(m.Name))
 	if err != nil {
 		return nil, err
+	}
+	if e.isForeign(m.Name) {
+		conf.ServerName = inCommon
 	}
 	// A node's certificate is one of a client, here of the one that answers.
 	roots := conf.RootCAs

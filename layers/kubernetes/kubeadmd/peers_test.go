@@ -127,7 +127,13 @@ func TestLook(t *testing.T) {
 // serve answers with a server's certificate of the cluster.
 func (c cluster) serve(t *testing.T, authority, address string, port int, h http.Handler) *http.Server {
 	t.Helper()
-	pair, ca := c.issue(t, authority, secrets.Request{Purpose: "server", CommonName: address, Server: true, IP: []net.IP{net.ParseIP(address)}})
+	pair, _ := c.issue(t, authority, secrets.Request{Purpose: "server", CommonName: address, Server: true, IP: []net.IP{net.ParseIP(address)}})
+	return c.serveWith(t, pair, authority, address, port, h)
+}
+
+func (c cluster) serveWith(t *testing.T, pair secrets.Pair, authority, address string, port int, h http.Handler) *http.Server {
+	t.Helper()
+	_, ca := c.issue(t, authority, secrets.Request{})
 	key, err := tls.X509KeyPair(pair.Certificate, pair.Key)
 	if err != nil {
 		t.Fatal(err)

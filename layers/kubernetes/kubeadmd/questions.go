@@ -28,9 +28,9 @@ func (e *Engine) question(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "cannot read the question", http.StatusBadRequest)
 		return
 	}
-	cube := e.CubeOf(r.TLS.PeerCertificates[0].Subject.CommonName)
+	cube := e.CubeOf(r.TLS.PeerCertificates[0])
 	if q.Kind != merge.Where && (cube == "" || cube != q.From.Cube) {
-		http.Error(w, "only for the cluster's control-plane nodes", http.StatusForbidden)
+		http.Error(w, "only for control-plane nodes of clusters that are known here", http.StatusForbidden)
 		return
 	}
 	answer := e.answer.Load()

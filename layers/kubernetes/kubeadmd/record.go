@@ -48,7 +48,7 @@ func (a asMerge) RoundTrip(r *http.Request) (*http.Response, error) {
 const apiTimeout = time.Minute
 
 // APIOf returns the API of the control plane of a cube, as its administrator:
-// all clusters of the identity know the same ones.
+// all clusters of an identity know the same ones.
 func (e *Engine) APIOf(cube string) (API, error) {
 	members := e.cube(cube)
 	if members == nil {
@@ -59,11 +59,12 @@ func (e *Engine) APIOf(cube string) (API, error) {
 
 // apiAt returns the API of the first of some API servers that answers.
 func (e *Engine) apiAt(members []Member) (API, error) {
-	pool, err := e.authority(AuthorityCertificate)
+	id := e.identityFor(members[0].Name)
+	pool, err := e.authority(id.authority)
 	if err != nil {
 		return API{}, err
 	}
-	pair, err := tls.LoadX509KeyPair(filepath.Join(e.Root, AdminCertificate), filepath.Join(e.Root, AdminKey))
+	pair, err := e.pair(id.admin, AdminKey)
 	if err != nil {
 		return API{}, err
 	}

@@ -43,7 +43,7 @@ func (e *Engine) sealKey(name string) (sealKey, error) {
 		return nil, fmt.Errorf("%s: cannot find a key in it", authorityKey)
 	}
 	cluster := e.Node.Cluster
-	if e.Merges() { // nodes that were of several clusters hold backups of each
+	if len(e.Config.Cubes)-len(e.foreign) > 1 { // nodes that were of several clusters hold backups of each
 		cluster += "/" + e.Config.Home
 	}
 	return hkdf.Key(sha256.New, block.Bytes, nil, sealPurpose+cluster+"/"+name, chacha20poly1305.KeySize)

@@ -205,7 +205,7 @@ const (
 // answers waits until a URL of the node answers. The kubelet starts what fails
 // again, so there is nothing to give up.
 func (e *Engine) answers(ctx context.Context, url string) error {
-	conf, err := e.tlsConfig()
+	conf, err := e.tlsConfig(e.present())
 	if err != nil {
 		return err
 	}
