@@ -57,6 +57,7 @@ type cube struct {
 	snapshot   uint64
 	handed     uint64
 	closed     uint64
+	card       *card // nil: all are of one identity
 }
 
 type testNode struct {
@@ -134,6 +135,9 @@ func (a asker) Ask(ctx context.Context, name string, q merge.Request) (merge.Rep
 	if to != a.cube && a.cut || to.store.dead {
 		return merge.Reply{}, errors.New("no route to host")
 	}
+	if err := to.believes(a.cube, merge.Record{ID: q.From.ID, Cube: a.name}); err != nil {
+		return merge.Reply{}, err
+	}
 	return to.controller.Answer(ctx, q, func(context.Context, string) (bool, error) { return !a.world.touched, nil })
 }
 
@@ -155,7 +159,7 @@ func (n *testNode) run(ctx context.Context) {
 // announce brings a record to everybody whom it reaches.
 func (c *cube) announce(r merge.Record) error {
 	for _, other := range c.world.cubes {
-		if other != c && c.cut {
+		if other != c && c.cut || other.believes(c, r) != nil {
 			continue
 		}
 		for _, n := range other.nodes {
