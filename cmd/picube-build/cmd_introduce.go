@@ -5,31 +5,38 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/picube/picube-build/builder/output"
+	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/secrets"
 	"github.com/picube/picube-build/layers/cluster/merge/introduction"
 	"github.com/picube/picube-build/layers/kubernetes"
+	"github.com/picube/picube-build/layers/nodeconf"
 )
 
 func (c *cli) introduceCommand() *cobra.Command {
 	var vars variableFlags
 	var out string
+	var boot []string
 	cmd := &cobra.Command{
-		// Cards read the file from the next version on; until then it would promise
-		// too much.
-		Hidden: true,
-		Use:    "introduce HOST GUEST",
-		Short:  "Let the nodes of two blueprints know each other",
+		Use:   "introduce HOST GUEST",
+		Short: "Let the nodes of two blueprints know each other",
 		Long: `introduce writes, for the nodes of each of two blueprints that were built apart,
 a signed file that tells them of the other: those of GUEST get certificates of
 HOST's identity. There is no secret in the files, and no password goes over the
-air: each is believed by the nodes whose own authority signed it.`,
-		Example: "  picube-build introduce home.hcl friend.hcl",
+air: each is believed by the nodes whose own authority signed it.
+
+One card of each blueprint is enough: copy its file to the boot partition, as
+picube/introduction.bin, or name the mounted partition with --boot. The node tells
+the others of its blueprint. Then the cluster of GUEST becomes part of HOST's as
+soon as they are on one wire.`,
+		Example: `  picube-build introduce home.hcl friend.hcl
+  picube-build introduce home.hcl friend.hcl --boot /media/me/bootfs`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return usagef("cannot introduce without two blueprints")
@@ -45,33 +52,80 @@ air: each is believed by the nodes whose own authority signed it.`,
 					return err
 				}
 			}
-			forHost, forGuest, err := kubernetes.Introduce(sides[0], sides[1], time.Now())
-			if err != nil {
+			var files [2][]byte
+			var err error
+			if files[0], files[1], err = kubernetes.Introduce(sides[0], sides[1], time.Now()); err != nil {
 				return usageError{err}
 			}
-			var written []string
-			for i, data := range [][]byte{forHost, forGuest} {
-				name := filepath.Join(out, "introduction-"+sides[i].Plan.Blueprint, filepath.FromSlash(introduction.Path))
-				if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-					return err
-				}
-				if err := output.Replace(name, data); err != nil {
-					return err
-				}
-				written = append(written, name)
-			}
-			if c.json {
-				return c.printJSON(map[string][]string{"files": written})
-			}
-			for i, name := range written {
-				fmt.Fprintf(c.stdout, "%s: for the boot partition of each card of %s, as %s\n", relative(name), args[i], introduction.Path)
-			}
-			return nil
+			return c.writeIntroductions(args, sides, files, out, boot)
 		},
 	}
 	vars.add(cmd)
 	cmd.Flags().StringVarP(&out, "output", "o", "out", "`folder` for the files")
+	cmd.Flags().StringArrayVar(&boot, "boot", nil, "mounted boot `partition` of a card that gets its file; may be given again")
 	return cmd
+}
+
+// writeIntroductions writes each side's file to a folder, or to the cards whose
+// boot partitions are given.
+func (c *cli) writeIntroductions(args []string, sides [2]kubernetes.Side, files [2][]byte, out string, boot []string) error {
+	var written []string
+	write := func(side int, folder string) error {
+		name := filepath.Join(folder, filepath.FromSlash(introduction.Path))
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		written = append(written, name)
+		return output.Replace(name, files[side])
+	}
+	for _, folder := range boot {
+		node, err := nodeOf(folder)
+		if err != nil {
+			return err
+		}
+		side := slices.IndexFunc(sides[:], func(s kubernetes.Side) bool {
+			return s.Cluster == node.Cluster && slices.ContainsFunc(s.Plan.Nodes(), func(n *plan.Node) bool { return n.Name == node.Hostname && n.Cube == node.Cube })
+		})
+		if side < 0 {
+			return fmt.Errorf("%s: cannot use this card: %s is in neither blueprint", folder, node.Hostname)
+		}
+		if err := write(side, folder); err != nil {
+			return err
+		}
+	}
+	for i, s := range sides {
+		if boot != nil {
+			break
+		}
+		if err := write(i, filepath.Join(out, "introduction-"+s.Cube())); err != nil {
+			return err
+		}
+	}
+	if c.json {
+		return c.printJSON(map[string][]string{"files": written})
+	}
+	for i, name := range written {
+		if boot != nil {
+			fmt.Fprintln(c.stdout, name)
+			continue
+		}
+		fmt.Fprintf(c.stdout, "%s: for the boot partition of a card of %s, as %s\n", relative(name), args[i], introduction.Path)
+	}
+	return nil
+}
+
+// nodeOf is whose card a mounted boot partition is of.
+func nodeOf(folder string) (*nodeconf.Node, error) {
+	name := filepath.Join(folder, filepath.FromSlash(nodeconf.Path))
+	text, err := readBounded(name)
+	if err != nil {
+		return nil, err
+	}
+	n, err := nodeconf.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return n, nil
 }
 
 // side reads a blueprint and the identity beside it, which must be there: only a

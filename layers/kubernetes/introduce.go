@@ -163,6 +163,9 @@ func mayMeet(host, guest Side) error {
 	return errors.Join(errs...)
 }
 
+// Cube is the name of the side's first cube, which the other side does not have.
+func (s Side) Cube() string { return s.first().Spec.Name }
+
 // first is the first cube of the cluster.
 func (s Side) first() *plan.Cube {
 	i := slices.IndexFunc(s.Plan.Cubes, func(c *plan.Cube) bool { return c.Spec.Cluster == s.Cluster })
