@@ -1,0 +1,15 @@
+cube "home" {
+  nodes    = 1
+  hostname = "home${node.number}"
+  board    = "rpi3"
+
+  base "debian" {
+    suite = "trixie"
+  }
+
+  kubernetes {
+    version       = "1.34.4"
+    control_plane = 1
+    images        = ["IMAGE"]
+  }
+}
