@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -39,16 +38,27 @@ func openEngine(v *voice, log *slog.Logger) (*kubeadmd.Engine, error) {
 	return engine, err
 }
 
+// onBoot is where a person puts an introduction.
+const onBoot = nodeconf.BootDir + "/" + introduction.Path
+
+// lastPut tells one from the next, without reading it.
+func lastPut() (at time.Time, size int64) {
+	if info, err := os.Stat(onBoot); err == nil {
+		return info.ModTime(), info.Size()
+	}
+	return time.Time{}, 0
+}
+
 // takeIntroduction takes the introduction that lies on the boot partition and
 // reports whether it is a new one. With one that it can't take the node goes on
 // as before, and says so.
 func takeIntroduction(engine *kubeadmd.Engine, v *voice, log *slog.Logger) bool {
 	said := ""
-	data, err := introduction.ReadFile(filepath.Join(nodeconf.BootDir, introduction.Path))
-	if err == nil {
+	data, err := introduction.ReadFile(onBoot)
+	switch {
+	case err == nil:
 		said, err = engine.TakeIntroduction(data)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	case errors.Is(err, fs.ErrNotExist):
 		err = nil
 	}
 	if err == nil && said == "" {
@@ -88,6 +98,8 @@ func runIntroductions(ctx context.Context, engine *kubeadmd.Engine, v *voice, lo
 	})
 	peers := slices.DeleteFunc(slices.Clone(engine.Node.Peers), func(p nodeconf.Peer) bool { return p.Name == engine.Node.Hostname })
 	now, failure := peers, ""
+	var at time.Time // nothing: one that was half there at the start is read again
+	var size int64
 	for turn := 0; ; turn++ {
 		if err := engine.PassOn(ctx, now); err != nil && ctx.Err() == nil && err.Error() != failure {
 			failure = err.Error()
@@ -108,7 +120,11 @@ func runIntroductions(ctx context.Context, engine *kubeadmd.Engine, v *voice, lo
 			return errIntroduced
 		case <-time.After(nextIntroduced):
 		}
-		if takeIntroduction(engine, v, log) {
+		newAt, newSize := lastPut()
+		if newSize == size && newAt.Equal(at) {
+			continue
+		}
+		if at, size = newAt, newSize; takeIntroduction(engine, v, log) {
 			return errIntroduced
 		}
 	}
