@@ -11,6 +11,7 @@ const (
 	Commit  Kind = "commit"  // take its place: everything has been handed over
 	Release Kind = "release" // let it go again
 	Where   Kind = "where"   // did the cluster Of become part of the one that is asked?
+	Leave   Kind = "leave"   // it goes away for good, with what it has
 )
 
 // Request is a question. Who asks is known by certificate.
@@ -72,7 +73,7 @@ func (s Settings) answer(r Record, q Request, untouched bool) (Record, Reply) {
 	case g.Term > q.From.Term:
 		return no("the question is an old one")
 	}
-	now := Guest{ID: q.From.ID, Term: q.From.Term}
+	now := Guest{ID: q.From.ID, Cube: q.From.Cube, Term: q.From.Term}
 	known := g.State != "" && g.Term == q.From.Term
 	switch q.Kind {
 	case Admit:
@@ -114,7 +115,16 @@ func (s Settings) answer(r Record, q Request, untouched bool) (Record, Reply) {
 		// answer, since the one that asks takes writes again after this one.
 		now.State = Released
 		return r.with(now), Reply{Verdict: No, Why: "it was not admitted, or its leader follows another one"}
+	case Leave:
+		if known && g.State == Absorbed && !g.Left {
+			g.Left = true
+			r = r.with(g)
+		}
+		return r, Reply{Verdict: Yes}
 	case Release:
+		if known && g.State == Absorbed && r.seats(q.From.Cube) {
+			return no("its node is of the control plane here, so it can only be split off")
+		}
 		if known && g.State == Absorbed && !untouched {
 			return no("what it handed over was changed since")
 		}

@@ -21,8 +21,7 @@
 // no circle can form; and a cluster that follows another or asks to lets
 // nobody in, so all of a merge goes one way.
 //
-// Not here: which objects users made and how they are handed over, and that
-// the merged control plane spreads over the cubes.
+// Not here: which objects users made and how they are handed over.
 package merge
 
 import (
@@ -81,13 +80,21 @@ type Record struct {
 	Told bool `json:"told,omitempty"`
 	// Guests are the clusters it has dealt with as a leader, by ID.
 	Guests []Guest `json:"guests,omitempty"`
+	// Spread are the nodes of other cubes that are of the control plane, in the
+	// order in which they came: the last one may be about to join. Resigning is the
+	// one of them that has to leave it now.
+	Spread    []Seat `json:"spread,omitempty"`
+	Resigning string `json:"resigning,omitempty"`
 }
 
 // Guest is a cluster that follows, as its leader keeps it.
 type Guest struct {
 	ID    string     `json:"id"`
+	Cube  string     `json:"cube,omitempty"`
 	Term  uint64     `json:"term"` // the guest's own
 	State GuestState `json:"state"`
+	// Left is that a part of the leader went away for good.
+	Left bool `json:"left,omitempty"`
 }
 
 // GuestState is what a leader has allowed a guest.
@@ -106,7 +113,7 @@ const (
 
 // Announcement is the part of a record that others are told.
 func (r Record) Announcement() Record {
-	r.Guests = nil
+	r.Guests, r.Spread, r.Resigning = nil, nil, ""
 	return r
 }
 
@@ -188,9 +195,9 @@ func (r Record) hosts() int {
 }
 
 func equal(a, b Record) bool {
-	guests := slices.Equal(a.Guests, b.Guests)
-	a.Guests, b.Guests = nil, nil
-	return guests && reflect.DeepEqual(a, b)
+	lists := slices.Equal(a.Guests, b.Guests) && slices.Equal(a.Spread, b.Spread)
+	a.Guests, b.Guests, a.Spread, b.Spread = nil, nil, nil, nil
+	return lists && reflect.DeepEqual(a, b)
 }
 
 // Mode says whether a cluster that meets an elder one follows it.

@@ -23,6 +23,8 @@ type Sight struct {
 	// Term is the newest of the cluster's that its control-plane nodes know. It
 	// is higher than the record's where a state was put back that had been kept.
 	Term uint64
+	// Control are the nodes that may be of the control plane; none: nobody looked.
+	Control []Control
 	// Order is what a person wants.
 	Order Order
 }
@@ -46,6 +48,8 @@ const (
 	// Split is Undo without asking the leader, which is far away: it keeps what
 	// it was given, and so does the cluster.
 	Split Order = "split"
+	// Forget, and the name of a cube, tells a leader that this one is gone for good.
+	Forget Order = "forget "
 )
 
 // Do is a kind of action.
@@ -60,6 +64,8 @@ const (
 	DoFreeze   Do = "freeze"    // refuse users' writes
 	DoThaw     Do = "thaw"      // take them again
 	DoWithdraw Do = "withdraw"  // delete what the cluster To handed over and nobody touched
+	DoForget   Do = "forget"    // delete the nodes of the cluster To that left for good
+	DoSpread   Do = "spread"    // make who has a seat a member of the control plane, and nobody else
 )
 
 // Action is something to do after the record is stored.
@@ -81,7 +87,7 @@ func (s Settings) Step(r Record, v Sight) (Record, []Action) {
 }
 
 func (s Settings) next(r Record, v Sight) Record {
-	r = r.withoutSilent(v.Heard)
+	r = r.withoutSilent(v.Heard).withLeft(v.Heard, v.Order)
 	if v.Order == Merge {
 		r.Hold, r.Told = false, true
 	}
@@ -104,7 +110,11 @@ func (s Settings) next(r Record, v Sight) Record {
 	switch r.Phase {
 	case Alone:
 		leader, ok := s.leader(r, v.Heard)
-		if ok && s.may(r) && r.hosts() == 0 {
+		follows := ok && s.may(r) && r.hosts() == 0
+		if len(v.Control) > 0 {
+			r = r.spread(v.Control, follows)
+		}
+		if follows && len(r.Spread) == 0 {
 			r.Phase, r.Leader, r.LeaderCube = Asking, leader.ID, leader.Cube
 			r.Term++
 		}
@@ -265,6 +275,9 @@ func (s Settings) actions(r Record, v Sight) []Action {
 		if v.Frozen {
 			out = append(out, Action{Do: DoThaw})
 		}
+		if len(v.Control) > 0 {
+			out = append(out, Action{Do: DoSpread})
+		}
 	case Asking:
 		if s.queue(r, v.Heard) < room {
 			out = append(out, ask(Admit))
@@ -298,6 +311,9 @@ func (s Settings) actions(r Record, v Sight) []Action {
 		if h, ok := find(v.Heard, g.ID); ok && g.State == Released && h.Phase == Alone && h.Term > g.Term {
 			out = append(out, Action{Do: DoWithdraw, To: g.ID, Request: Request{From: h}})
 		}
+		if g.Left && r.Phase == Alone && r.hasLeft(g.Cube) && !r.seats(g.Cube) {
+			out = append(out, Action{Do: DoForget, To: g.ID})
+		}
 	}
 	return out
 }
@@ -326,6 +342,9 @@ func (s Settings) Text(r Record, v Sight) string {
 		return "became part of " + to
 	case Undoing:
 		return "undoing, " + to + " has to let it go"
+	}
+	if text := r.spreading(v.Control); text != "" {
+		return text
 	}
 	for _, g := range r.Guests {
 		if h, ok := find(v.Heard, g.ID); ok && g.State == Admitted && h.Term == g.Term && h.Phase != Asking {
