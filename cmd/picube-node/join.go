@@ -19,13 +19,14 @@ import (
 
 // join brings the node into its cluster and keeps it there, with the proxy to
 // the API that everything on the node uses. A node that goes to another cluster
-// begins anew there, and so does one that was told of others.
+// begins anew there, and so does one that was told of others or has another place
+// in its cluster.
 func join(ctx context.Context) error {
 	log := logger()
 	v := &voice{log: log}
 	for {
 		err := joinOne(ctx, v, log)
-		if !errors.Is(err, errMoved) && !errors.Is(err, errIntroduced) {
+		if !errors.Is(err, errMoved) && !errors.Is(err, errIntroduced) && !errors.Is(err, joind.ErrChanged) {
 			return err
 		}
 	}

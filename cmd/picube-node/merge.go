@@ -78,12 +78,13 @@ func runMerge(ctx context.Context, engine *kubeadmd.Engine, v *voice, log *slog.
 	heard := merged.NewHeard(len(conf.Cubes), time.Now)
 	follower := &merged.Follower{
 		Name: engine.Node.Hostname, Cube: conf.Home, ControlPlane: engine.IsHomeControlPlane(), Heard: heard, Asker: engine,
-		Keep: engine.KeepMembership, Order: engine.TakeOrder, Adopt: engine.Adopt,
+		Keep: engine.KeepMembership, Order: engine.TakeOrder, Again: engine.Order, MayLeave: engine.MayLeave, Adopt: engine.Adopt,
 		Say: func(text string) { v.say(&v.merge, text) }, Now: time.Now, Pause: pause, Log: log,
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	overhear := func(merge.Record) {}
-	if engine.IsControlPlane() {
+	// A node with a seat in another cube's control plane serves; it decides nothing.
+	if engine.IsControlPlane() && !engine.IsSeated() {
 		c, works, err := newController(engine, wire, heard, v, log)
 		if err != nil {
 			return err
@@ -217,13 +218,16 @@ func newWire(engine *kubeadmd.Engine) (*announce.Wire, error) {
 	}, nil
 }
 
-const mergeUsage = "usage: picube-node merge [status | undo | split]"
+const mergeUsage = "usage: picube-node merge [status | undo | split | forget CUBE]"
 
 // mergeCommand tells the node's cluster to follow another one, or to live on
 // its own again.
 func mergeCommand(ctx context.Context, args []string) error {
 	orders := map[string]merge.Order{"": merge.Merge, "status": merge.None, "undo": merge.Undo, "split": merge.Split}
 	order, ok := orders[strings.Join(args, " ")]
+	if len(args) == 2 && args[0] == "forget" {
+		order, ok = merge.Forget+merge.Order(args[1]), true
+	}
 	if !ok {
 		return errors.New(mergeUsage)
 	}
@@ -255,6 +259,9 @@ func mergeCommand(ctx context.Context, args []string) error {
 	}
 	if order == merge.None && m.Cluster != m.Home {
 		fmt.Printf("the cluster of %s is part of the cluster of %s\n", engine.Config.Home, m.Cube)
+		if engine.IsSeated() {
+			fmt.Printf("%s is of its control plane\n", engine.Node.Hostname)
+		}
 		return nil
 	}
 	r, err := engine.MergeOrder(ctx, mergeStore(engine, works.Own), order)
@@ -277,7 +284,18 @@ func mergeCommand(ctx context.Context, args []string) error {
 	}
 	fmt.Println()
 	for _, guest := range r.Guests {
-		fmt.Printf("cluster %s: %s\n", guest.ID, guest.State)
+		fmt.Printf("cluster %s of %s: %s", guest.ID, guest.Cube, guest.State)
+		if guest.Left {
+			fmt.Print(", and left for good")
+		}
+		fmt.Println()
+	}
+	for _, seat := range r.Spread {
+		fmt.Printf("%s of %s has a seat in the control plane", seat.Name, seat.Cube)
+		if seat.Name == r.Resigning {
+			fmt.Print(", and leaves it")
+		}
+		fmt.Println()
 	}
 	return nil
 }

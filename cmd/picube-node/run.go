@@ -32,6 +32,7 @@ const usage = `usage: picube-node COMMAND
   merge status      how far that is
   merge undo        let the cluster live on its own again
   merge split       the same where the other one is far away
+  merge forget CUBE let the cluster do without a cube that is gone for good
   begin --empty     begin an empty cluster though another one was here
   display           show how the node is on its displays
   farewell          let the displays say that the power may be cut

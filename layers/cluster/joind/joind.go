@@ -10,6 +10,7 @@ package joind
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -40,8 +41,13 @@ type Cluster interface {
 	Follow(ctx context.Context) (View, error)
 }
 
+// ErrChanged ends what a node does: it is to be something else now, or knows
+// others, and has to begin anew.
+var ErrChanged = errors.New("the node begins anew")
+
 // Sight is what a node that is no member yet sees on the wire.
 type Sight struct {
+	Changed   bool // the node learned of others, see ErrChanged
 	Reachable int  // control-plane nodes that answer at all, the node itself left out
 	Members   int  // those of them that belong to the cluster
 	Before    int  // those that do not, and stand before the node in the cluster's list
@@ -107,6 +113,9 @@ func (j *Joiner) until(ctx context.Context, step func(context.Context) error) er
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if errors.Is(err, ErrChanged) {
+			return err
+		}
 		j.Log.Warn("will try again", "in", wait, "error", err)
 		if err := j.Pause(ctx, wait); err != nil {
 			return err
@@ -129,6 +138,9 @@ func (j *Joiner) enter(ctx context.Context) error {
 	}
 	for looks := 1; ; looks++ {
 		sight := j.Cluster.Look(ctx)
+		if sight.Changed {
+			return ErrChanged
+		}
 		// The state's replicas come one after the other: two at once are in
 		// each other's way, and in that of the node that is just beginning.
 		turn := sight.Members > 0 && (sight.Before == 0 || looks > turns)
@@ -173,6 +185,8 @@ func (j *Joiner) follow(ctx context.Context) error {
 		view, err := j.Cluster.Follow(ctx)
 		stage := ""
 		switch {
+		case errors.Is(err, ErrChanged):
+			return err
 		case err != nil:
 			j.Log.Debug("the cluster does not answer", "error", err)
 			j.Say("waiting for the cluster")

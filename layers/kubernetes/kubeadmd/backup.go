@@ -99,7 +99,7 @@ func (e *Engine) workers() []nodeconf.Peer {
 
 // askWorkers asks those that may hold backups of this cluster.
 func (e *Engine) askWorkers(ctx context.Context) []answer {
-	return slices.DeleteFunc(e.askAll(ctx, e.workers()), func(a answer) bool { return a.err == nil && !e.isOurs(a.peer) })
+	return slices.DeleteFunc(e.askAll(ctx, e.workers()), func(a answer) bool { return a.err == nil && !e.isWith(a.peer) })
 }
 
 func (e *Engine) isControlPlane(name string) bool {

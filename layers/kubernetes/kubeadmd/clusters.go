@@ -75,7 +75,8 @@ func (e *Engine) choose() error {
 	if err != nil {
 		return err
 	}
-	e.Config.ControlPlane = e.cube(m.Cube)
+	e.at = m.Cube
+	e.Config.ControlPlane = slices.Concat(e.cube(m.Cube), e.seated(m))
 	return nil
 }
 
@@ -114,10 +115,6 @@ func (e *Engine) homeOf(cube string) string {
 	return e.Config.Cubes[0].Name
 }
 
-// isOurs reports whether a node that answered is of the cluster that this node's
-// control plane runs. One from before there were several says nothing of it.
-func (e *Engine) isOurs(p peer) bool { return p.Of == nil || p.Of.Cube == e.Config.Home }
-
 // ours are the answers of nodes that know of the cluster that the node's cube
 // began, wherever they are now. If they are away and nobody told this node to
 // come home, its cluster is no more.
@@ -134,7 +131,7 @@ func (e *Engine) ours(answers []answer) ([]answer, error) {
 		switch away := a.isAway() && e.homeOf(a.Cube) == e.Config.Home; {
 		case away && m.Home == "":
 			return nil, fmt.Errorf("its cluster became part of the cluster of %s", a.Of.Cube)
-		case away || e.isOurs(a.peer):
+		case away || e.isWith(a.peer):
 			out = append(out, a)
 		}
 	}

@@ -136,9 +136,11 @@ func args(sets ...map[string]string) []document {
 
 // election are the times of leader election. One control-plane node needs no
 // election, and renewing a lease every two seconds is work and wear; with
-// three, a card that writes slowly must not lose what it leads.
+// three, a card that writes slowly must not lose what it leads. A cluster that may
+// spread over cubes has it from the beginning: those that join later do as the
+// first one does.
 func (c Config) election() map[string]string {
-	if len(c.ControlPlane) == 1 {
+	if len(c.ControlPlane) == 1 && len(c.Cubes) < spreadCubes {
 		return map[string]string{"leader-elect": "false"}
 	}
 	return map[string]string{
@@ -310,8 +312,20 @@ func (c Config) names() []string {
 	for _, m := range c.ControlPlane {
 		names = append(names, m.Name, m.Name+".local", m.Address)
 	}
+	// Those of other cubes may become members when clusters are one.
+	for _, cube := range c.Cubes {
+		for _, m := range cube.ControlPlane {
+			if !slices.Contains(c.ControlPlane, m) {
+				names = append(names, m.Name, m.Name+".local", m.Address)
+			}
+		}
+	}
 	return names
 }
+
+// spreadCubes is how many cubes with clusters of their own it takes until the
+// control plane of all of them may spread.
+const spreadCubes = 3
 
 func (c Config) kubeletArgs(n *nodeconf.Node, address string) map[string]string {
 	labels := []string{"topology.kubernetes.io/zone=" + n.Cube}

@@ -43,6 +43,7 @@ type Engine struct {
 	DropBridge func() error
 
 	answer atomic.Pointer[Answerer]
+	at     string // the cube that began the cluster that the node works for; empty: there is one
 	news   atomic.Pointer[func(string)]
 
 	// What the node was told by introductions, and the authority of the identity
@@ -104,10 +105,15 @@ func (e *Engine) IsControlPlane() bool {
 // off anywhere.
 const done = stateDir + "/member"
 
-// IsMember reports whether the node has become a member before.
-func (e *Engine) IsMember() bool {
-	_, err := os.Stat(filepath.Join(e.Root, done))
-	return err == nil
+// IsMember reports whether the node has become a member before, of the kind that
+// it is to be.
+func (e *Engine) IsMember() bool { return e.exists(e.done()) }
+
+func (e *Engine) done() string {
+	if e.IsSeated() {
+		return seatDone
+	}
+	return done
 }
 
 // Prepare writes what the node's programs run with, whatever comes next. It

@@ -95,7 +95,8 @@ func (e *Engine) others(ctx context.Context, do func(client *http.Client, url st
 			Members []etcdMember `json:"members"`
 		}
 		url := fmt.Sprintf("https://%s:%d/v3/cluster/member/", m.Address, etcdPort)
-		if err := post(ctx, client, url+"list", struct{}{}, &list); err != nil {
+		// What one knows who lost touch with the others may be old.
+		if err := post(ctx, client, url+"list", map[string]bool{"linearizable": true}, &list); err != nil {
 			errs = append(errs, err)
 			continue
 		}

@@ -67,7 +67,12 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodPatch && r.Header.Get("Content-Type") == "application/merge-patch+json" {
-		set(f.objects[p], "Retain", "spec", "persistentVolumeReclaimPolicy")
+		var change object
+		if err := json.NewDecoder(r.Body).Decode(&change); err != nil {
+			http.Error(w, "{}", http.StatusBadRequest)
+			return
+		}
+		mergePatch(f.objects[p], change)
 		answer(f.objects[p])
 		return
 	}
@@ -100,6 +105,24 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.Error(w, "{}", http.StatusNotFound)
+}
+
+// mergePatch changes an object as a JSON merge patch says (RFC 7396).
+func mergePatch(o, change object) {
+	for k, v := range change {
+		inner, isObject := v.(object)
+		switch {
+		case v == nil:
+			delete(o, k)
+		case isObject:
+			if _, ok := o[k].(object); !ok {
+				o[k] = object{}
+			}
+			mergePatch(o[k].(object), inner)
+		default:
+			o[k] = v
+		}
+	}
 }
 
 // put creates an object or replaces the version of it that was read.

@@ -59,10 +59,13 @@ func (e *Engine) Settle(ctx context.Context) error {
 		return err
 	}
 	if string(text) == want {
-		return nil
+		return e.stepDown(ctx)
 	}
 	e.Say("leaving for the cluster of " + m.Cube)
 	if err := e.stop(ctx); err != nil {
+		return err
+	}
+	if err := e.dropSeat(); err != nil {
 		return err
 	}
 	if e.IsHomeControlPlane() {
@@ -82,6 +85,18 @@ func (e *Engine) Settle(ctx context.Context) error {
 	return nil
 }
 
+// stepDown makes a worker of a node that lost its seat.
+func (e *Engine) stepDown(ctx context.Context) error {
+	if !e.exists(seatLost) {
+		return nil
+	}
+	e.Say("leaving the control plane")
+	if err := e.stop(ctx); err != nil {
+		return err
+	}
+	return e.dropSeat()
+}
+
 // stop stops what works for a cluster.
 func (e *Engine) stop(ctx context.Context) error {
 	if err := e.Run(ctx, "systemctl", "stop", "kubelet.service", "kube-proxy.service"); err != nil {
@@ -94,7 +109,12 @@ func (e *Engine) stop(ctx context.Context) error {
 	}
 	// From here on no start of the kubelet, after a pulled plug either, must
 	// bring the control plane back.
-	if e.IsHomeControlPlane() {
+	switch {
+	case e.exists(seatDir):
+		if err := e.removeManifests(manifestsDir); err != nil {
+			return err
+		}
+	case e.IsHomeControlPlane():
 		if err := e.moveManifests(manifestsDir, manifestsHome); err != nil {
 			return err
 		}
@@ -187,34 +207,43 @@ func (e *Engine) Hold() error {
 	}
 	if e.IsControlPlane() && e.IsMember() {
 		// etcd waits for nobody.
-		if err := e.moveManifests(manifestsDir, manifestsHome, "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"); err != nil {
+		if err := e.moveManifests(manifestsDir, e.held(), "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"); err != nil {
 			return err
 		}
 	}
 	return e.write(switchedOn, nil)
 }
 
+// held is where static pods wait. Those of home stay where they are as long as
+// the node is away.
+func (e *Engine) held() string {
+	if e.IsSeated() {
+		return seatManifests
+	}
+	return manifestsHome
+}
+
 // Resume starts a control plane whose node was switched on or came home, its
 // parts one after the other, as when it began: those that find no API end, and
 // the kubelet lets them wait for minutes before it starts them again.
 func (e *Engine) Resume(ctx context.Context) error {
-	if !e.IsControlPlane() || !e.IsMember() || !e.exists(manifestsHome) || !e.exists(etcdData) {
+	if !e.IsControlPlane() || !e.IsMember() || !e.exists(e.held()) || !e.exists(etcdData) {
 		return nil
 	}
 	for _, part := range []struct{ name, ready string }{
 		{"etcd.yaml", etcdReady}, {"kube-apiserver.yaml", fmt.Sprintf("https://127.0.0.1:%d/readyz", APIPort)},
 	} {
-		if err := e.moveManifests(manifestsHome, manifestsDir, part.name); err != nil {
+		if err := e.moveManifests(e.held(), manifestsDir, part.name); err != nil {
 			return err
 		}
 		if err := e.Wait(ctx, part.ready); err != nil {
 			return err
 		}
 	}
-	if err := e.moveManifests(manifestsHome, manifestsDir); err != nil {
+	if err := e.moveManifests(e.held(), manifestsDir); err != nil {
 		return err
 	}
-	return remove(filepath.Join(e.Root, manifestsHome))
+	return remove(filepath.Join(e.Root, e.held()))
 }
 
 // moveManifests moves static pods, those of the given names or all.

@@ -34,6 +34,7 @@ type Merging struct {
 	thawed               bool                 // nothing is left of a freeze
 	freezing             time.Time            // since when this node knows of one
 	unseen               map[string]time.Time // workers that neither cluster has, since when
+	spreading            spreading
 }
 
 // NewMerging returns what the node can do with its cluster.
@@ -89,9 +90,10 @@ const (
 )
 
 // Leads reports whether the node's etcd leads: of several control-plane nodes
-// one acts.
+// one acts. Where that of another cube's node does, it is the first of this one.
 func (m *Merging) Leads(ctx context.Context) (bool, error) {
-	if len(m.Engine.Config.ControlPlane) == 1 {
+	home := m.Engine.cube(m.Engine.Config.Home)
+	if len(home) == 1 {
 		return true, nil
 	}
 	client, err := m.Engine.etcdClient()
@@ -103,6 +105,14 @@ func (m *Merging) Leads(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("etcd: %w", err)
 	}
+	listed, err := m.Engine.etcdMembers(ctx)
+	if err != nil {
+		return false, fmt.Errorf("etcd: %w", err)
+	}
+	i := slices.IndexFunc(listed, func(e etcdMember) bool { return e.ID == status.Leader })
+	if i >= 0 && !slices.ContainsFunc(home, func(h Member) bool { return h.Name == listed[i].Name }) {
+		return home[0].Name == m.Engine.Node.Hostname, nil
+	}
 	return status.leads(), nil
 }
 
@@ -111,8 +121,9 @@ func (m *Merging) See(ctx context.Context, r merge.Record, v *merge.Sight) error
 	v.Snapshot = m.Engine.snapshotOf(r.ID)
 	switch r.Phase {
 	case merge.Alone:
-		if m.thawed {
-			return nil
+		control, err := m.control(ctx, r)
+		if v.Control = control; err != nil || m.thawed {
+			return err
 		}
 		frozen, err := m.Own.isFreezing(ctx)
 		m.thawed, v.Frozen = err == nil && !frozen, frozen
@@ -236,6 +247,10 @@ func (m *Merging) Do(ctx context.Context, r merge.Record, a merge.Action) error 
 		return m.Own.freeze(ctx)
 	case merge.DoThaw:
 		return m.Own.thaw(ctx)
+	case merge.DoSpread:
+		return m.spread(ctx, r)
+	case merge.DoForget:
+		return m.forget(ctx, r, a.To)
 	case merge.DoWithdraw:
 		return m.withdraw(ctx, r, a.To, a.Request.From.Cube)
 	}

@@ -28,6 +28,7 @@ type Network struct {
 	Apply func(Routes) error
 
 	client *http.Client
+	silent int // times that no API answered
 }
 
 // Routes are where pods are.
@@ -39,7 +40,8 @@ type Routes struct {
 // nodeObject is the part of a Node object that matters here (core/v1).
 type nodeObject struct {
 	Metadata struct {
-		Name string `json:"name"`
+		Name   string            `json:"name"`
+		Labels map[string]string `json:"labels"`
 	} `json:"metadata"`
 	Spec struct {
 		PodCIDR string `json:"podCIDR"`
@@ -119,7 +121,7 @@ func (n *Network) Look(ctx context.Context) joind.Sight {
 		if p, err := n.Engine.ask(ctx, m); err == nil {
 			sight.Reachable++
 			switch {
-			case p.Member && !p.isAway():
+			case p.Member && n.Engine.isWith(p):
 				sight.Members++
 			case before:
 				sight.Before++
@@ -131,6 +133,9 @@ func (n *Network) Look(ctx context.Context) joind.Sight {
 		if errors.As(err, &x509.UnknownAuthorityError{}) {
 			sight.Stranger = m.Address
 		}
+	}
+	if sight.Members == 0 && !sight.Serves {
+		sight.Changed = errors.Is(n.Engine.findSeats(ctx), joind.ErrChanged)
 	}
 	return sight
 }
@@ -161,6 +166,9 @@ func get(ctx context.Context, client *http.Client, url string) ([]byte, error) {
 	return data, nil
 }
 
+// lookElsewhere is how often no API answers before the node asks for others.
+const lookElsewhere = 10
+
 // Follow reads the cluster's nodes and applies the routes to their pods.
 func (n *Network) Follow(ctx context.Context) (joind.View, error) {
 	if n.client == nil {
@@ -172,6 +180,9 @@ func (n *Network) Follow(ctx context.Context) (joind.View, error) {
 	}
 	data, err := get(ctx, n.client, "https://"+endpoint()+"/api/v1/nodes")
 	if err != nil {
+		if n.silent++; n.silent%lookElsewhere == 0 {
+			err = errors.Join(err, n.Engine.findSeats(ctx))
+		}
 		return joind.View{}, err
 	}
 	var list struct {
@@ -179,6 +190,9 @@ func (n *Network) Follow(ctx context.Context) (joind.View, error) {
 	}
 	if err := json.Unmarshal(data, &list); err != nil {
 		return joind.View{}, fmt.Errorf("nodes: %w", err)
+	}
+	if err := n.Engine.observe(ctx, list.Items); err != nil {
+		return joind.View{}, err
 	}
 	view, routes := read(list.Items, n.Engine.Node.Hostname)
 	return view, n.Apply(routes)

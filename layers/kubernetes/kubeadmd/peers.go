@@ -28,6 +28,8 @@ type peer struct {
 	Backups []held `json:"backups,omitempty"` // told to control-plane nodes only
 	// Of is whose it is where there may be several clusters.
 	Of *merge.Membership `json:"of,omitempty"`
+	// Seated is that it is of that cluster's control plane, and of another cube.
+	Seated bool `json:"seated,omitempty"`
 	// Told stands for the introductions that it has.
 	Told string `json:"told,omitempty"`
 }
@@ -64,7 +66,7 @@ func (e *Engine) peerHandler() http.Handler {
 		}
 		if e.Merges() {
 			if m, err := e.Membership(); err == nil {
-				p.Of = &m
+				p.Of, p.Seated = &m, e.IsSeated() && p.Member
 			}
 		}
 		_ = json.NewEncoder(w).Encode(p)

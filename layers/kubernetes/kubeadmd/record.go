@@ -285,10 +285,20 @@ func (e *Engine) MergeOrder(ctx context.Context, s RecordStore, o merge.Order) (
 	if err != nil {
 		return merge.Record{}, err
 	}
+	cube, forget := strings.CutPrefix(string(o), string(merge.Forget))
+	if forget && m.Cluster == m.Home {
+		kept, err := s.Load(ctx)
+		if err != nil {
+			return merge.Record{}, err
+		}
+		if !slices.ContainsFunc(kept.Record.Guests, func(g merge.Guest) bool { return g.Cube == cube && g.State == merge.Absorbed }) {
+			return merge.Record{}, fmt.Errorf("cannot find a cluster of %q that became part of this one", cube)
+		}
+	}
 	if m.Cluster == m.Home || o == merge.None {
 		return s.order(ctx, o)
 	}
-	if o == merge.Merge {
+	if o == merge.Merge || forget {
 		return merge.Record{}, fmt.Errorf("its cluster is part of the cluster of %s", m.Cube)
 	}
 	return merge.Record{}, e.Order(o)

@@ -44,7 +44,7 @@ func (e *Engine) sealKey(name string) (sealKey, error) {
 	}
 	cluster := e.Node.Cluster
 	if len(e.Config.Cubes)-len(e.foreign) > 1 { // nodes that were of several clusters hold backups of each
-		cluster += "/" + e.Config.Home
+		cluster += "/" + e.clusterCube()
 	}
 	return hkdf.Key(sha256.New, block.Bytes, nil, sealPurpose+cluster+"/"+name, chacha20poly1305.KeySize)
 }

@@ -67,12 +67,19 @@ func (e *Engine) beginning() []step {
 // so it does when it is started again, since it takes a promoted member for one
 // that it must promote (MemberPromote, Kubernetes 1.34). So it is the members'
 // list that says when that step is done.
+//
+// Who was a worker has a kubelet that runs and keeps its configuration: kubeadm
+// refuses a node that is ready.
 func (e *Engine) joining() []step {
+	kubelet, bootstrap := []string{"kubelet-start"}, []string{"kubelet-wait-bootstrap"}
+	if e.IsSeated() {
+		kubelet, bootstrap = nil, nil
+	}
 	return []step{
-		{phases: []string{"control-plane-prepare/certs", "control-plane-prepare/kubeconfig", "kubelet-start"}},
+		{phases: append([]string{"control-plane-prepare/certs", "control-plane-prepare/kubeconfig"}, kubelet...)},
 		{phases: []string{"check-etcd", "etcd-join"}, wait: etcdReady, done: e.votes},
 		{phases: []string{"control-plane-prepare/control-plane"}, wait: fmt.Sprintf("https://127.0.0.1:%d/readyz%s", APIPort, withoutRoles)},
-		{phases: []string{"kubelet-wait-bootstrap", "control-plane-join/mark-control-plane"}},
+		{phases: append(bootstrap, "control-plane-join/mark-control-plane")},
 	}
 }
 
@@ -114,13 +121,25 @@ func (e *Engine) Join(ctx context.Context) error {
 	if err := e.forget(ctx); err != nil {
 		return err
 	}
-	if err := e.kubeadm(ctx, "join", joined, joinPhases(), e.joining()); err != nil {
+	counter := joined
+	if e.IsSeated() {
+		counter = seatJoined
+		if err := e.isTold(ctx); err != nil {
+			return err
+		}
+		if e.count(counter) == 0 {
+			if err := e.forgetCertificate(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := e.kubeadm(ctx, "join", counter, joinPhases(), e.joining()); err != nil {
 		return err
 	}
 	if err := e.startServices(ctx); err != nil {
 		return err
 	}
-	return e.write(done, nil)
+	return e.write(e.done(), nil)
 }
 
 func (e *Engine) startServices(ctx context.Context) error {
@@ -139,6 +158,11 @@ func (e *Engine) kubeadm(ctx context.Context, verb, counter string, all []string
 	}
 	for i := e.count(counter); i < len(steps); i++ {
 		step := steps[i]
+		if e.IsSeated() {
+			if err := e.isTold(ctx); err != nil {
+				return err
+			}
+		}
 		skipped := slices.DeleteFunc(slices.Clone(all), func(p string) bool { return slices.Contains(step.phases, p) })
 		if err := e.unlessDone(ctx, step, verb, "--config", filepath.Join(e.Root, file),
 			"--skip-phases", strings.Join(skipped, ","), "--ignore-preflight-errors", "all"); err != nil {

@@ -2,6 +2,7 @@ package merged
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -21,8 +22,13 @@ type Follower struct {
 	Asker        Asker
 	// Keep stores a membership before it holds.
 	Keep func(merge.Membership) error
-	// Order returns and forgets what a person wants of a node that is away.
+	// Order returns and forgets what a person wants of a node that is away; Again
+	// keeps it until later.
 	Order func() merge.Order
+	Again func(merge.Order) error
+	// MayLeave reports whether the cluster that the node is away in does without it;
+	// it fails if nobody knows.
+	MayLeave func(context.Context) (bool, error)
 	// Adopt asks others of the cube whose they are.
 	Adopt func(context.Context) (merge.Membership, bool)
 	Say   func(string)
@@ -32,6 +38,7 @@ type Follower struct {
 
 	asked      time.Time
 	complained time.Time // said why something can't be undone
+	unheard    time.Time // since when nobody knows whether the node may leave
 	term       atomic.Uint64
 }
 
@@ -89,7 +96,10 @@ func (f *Follower) step(ctx context.Context, m merge.Membership) (merge.Membersh
 			f.release(ctx, m)
 			f.asked = time.Time{}
 		case merge.Split:
-			return m.Return(f.Cube), nil
+			may, err := f.leave(ctx, m)
+			if err != nil || may {
+				return m.Return(f.Cube), err
+			}
 		}
 	}
 	v.Where = f.where(ctx, m, v.Heard)
@@ -155,6 +165,33 @@ func (f *Follower) where(ctx context.Context, m merge.Membership, heard []merge.
 		}
 	}
 	return out
+}
+
+// carried is the time after which a node that nobody answers was carried away, and
+// not only left for a moment.
+const carried = 5 * time.Minute
+
+// leave tells the cluster that the node is away in that it leaves for good, and
+// reports whether it may: as long as others need its vote, it waits.
+func (f *Follower) leave(ctx context.Context, m merge.Membership) (bool, error) {
+	q := merge.Request{Kind: merge.Leave, From: merge.Record{ID: m.Home, Cube: f.Cube, Term: m.Term}}
+	if _, err := f.Asker.Ask(ctx, m.Cube, q); err != nil {
+		f.Log.Info("cannot tell the other cluster that the cube leaves", "cube", m.Cube, "error", err)
+	}
+	may, err := f.MayLeave(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return false, errors.Join(ctx.Err(), f.Again(merge.Split))
+	case err == nil:
+		f.unheard = time.Time{}
+	case f.unheard.IsZero():
+		f.unheard = f.Now()
+	}
+	if may || err != nil && f.Now().Sub(f.unheard) > carried {
+		return true, nil
+	}
+	f.Say("leaving the control plane of " + m.Cube + " before it splits off")
+	return false, f.Again(merge.Split)
 }
 
 // release asks the cluster that took the place of the node's own to let it live
