@@ -3,6 +3,7 @@ package secrets
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,22 @@ func TestClusterIsStable(t *testing.T) {
 	entries, _ := os.ReadDir(dir)
 	if len(entries) != 1 {
 		t.Errorf("temporary files left: %v", entries)
+	}
+}
+
+func TestIntroductions(t *testing.T) {
+	f := Open(filepath.Join(t.TempDir(), "home.secrets"), rand.Reader)
+	if all, err := f.Introductions("home"); all != nil || err != nil {
+		t.Errorf("none: %v, %v", all, err)
+	}
+	for _, data := range []string{"first", "second"} {
+		if err := errors.Join(f.KeepIntroduction("home", "friend", []byte(data)), f.KeepIntroduction("other", "x", nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := f.Introductions("home")
+	if err != nil || len(all) != 1 || string(all["friend"]) != "second" {
+		t.Errorf("%q, %v", all, err)
 	}
 }
 

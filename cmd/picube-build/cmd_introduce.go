@@ -33,8 +33,8 @@ air: each is believed by the nodes whose own authority signed it.
 
 One card of each blueprint is enough: copy its file to the boot partition, as
 picube/introduction.bin, or name the mounted partition with --boot. The node tells
-the others of its blueprint. Then the cluster of GUEST becomes part of HOST's as
-soon as they are on one wire.`,
+the others of its blueprint. Cards that are built later have the files already.
+Then the cluster of GUEST becomes part of HOST's as soon as they are on one wire.`,
 		Example: `  picube-build introduce home.hcl friend.hcl
   picube-build introduce home.hcl friend.hcl --boot /media/me/bootfs`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -46,9 +46,10 @@ soon as they are on one wire.`,
 		ValidArgsFunction: completeBlueprint,
 		RunE: func(_ *cobra.Command, args []string) error {
 			var sides [2]kubernetes.Side
+			var folders [2]*secrets.Folder
 			for i, name := range args {
 				var err error
-				if sides[i], err = c.side(name, vars); err != nil {
+				if sides[i], folders[i], err = c.side(name, vars); err != nil {
 					return err
 				}
 			}
@@ -56,6 +57,11 @@ soon as they are on one wire.`,
 			var err error
 			if files[0], files[1], err = kubernetes.Introduce(sides[0], sides[1], time.Now()); err != nil {
 				return usageError{err}
+			}
+			for i, folder := range folders {
+				if err := folder.KeepIntroduction(sides[i].Cluster, sides[1-i].Cube(), files[i]); err != nil {
+					return err
+				}
 			}
 			return c.writeIntroductions(args, sides, files, out, boot)
 		},
@@ -130,23 +136,22 @@ func nodeOf(folder string) (*nodeconf.Node, error) {
 
 // side reads a blueprint and the identity beside it, which must be there: only a
 // build makes one.
-func (c *cli) side(name string, vars variableFlags) (kubernetes.Side, error) {
+func (c *cli) side(name string, vars variableFlags) (s kubernetes.Side, f *secrets.Folder, err error) {
 	bp, err := c.load(name, vars)
 	if err != nil {
-		return kubernetes.Side{}, err
+		return s, nil, err
 	}
-	p, err := planRequests(bp)
-	if err != nil {
-		return kubernetes.Side{}, err
+	if s.Plan, err = planRequests(bp); err != nil {
+		return s, nil, err
 	}
-	s := kubernetes.Side{Plan: p}
-	if s.Cluster, err = chooseCluster(p, ""); err != nil {
-		return s, err
+	if s.Cluster, err = chooseCluster(s.Plan, ""); err != nil {
+		return s, nil, err
 	}
 	folder := strings.TrimSuffix(bp.Path, filepath.Ext(bp.Path)) + ".secrets"
 	if _, err := os.Stat(folder); err != nil {
-		return s, fmt.Errorf("%s: cannot find its identity: %w; build its cards first, or bring %s from where they were built", name, cause(err), folder)
+		return s, nil, fmt.Errorf("%s: cannot find its identity: %w; build its cards first, or bring %s from where they were built", name, cause(err), folder)
 	}
-	s.ID, err = secrets.Open(folder, rand.Reader).Cluster(s.Cluster)
-	return s, err
+	f = secrets.Open(folder, rand.Reader)
+	s.ID, err = f.Cluster(s.Cluster)
+	return s, f, err
 }

@@ -45,7 +45,7 @@ func (c *cli) kubernetes(bp *blueprint.Blueprint, cache string, programs program
 		Temp:     cache,
 		Upstream: sources,
 		Images:   images{store},
-		Identity: identities.Cluster,
+		Identity: identities.Cluster, Introductions: identities.Introductions,
 		ReadFile: func(name string) ([]byte, error) {
 			name = filepath.FromSlash(name)
 			if !filepath.IsAbs(name) {

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"io/fs"
+	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/picube/picube-build/layers/cluster/merge/introduction"
@@ -32,47 +34,60 @@ func openEngine(v *voice, log *slog.Logger) (*kubeadmd.Engine, error) {
 		return engine, err
 	}
 	engine, err := read()
-	if err == nil && takeIntroduction(engine, v, log) {
+	if err == nil && takeIntroductions(engine, v, log) {
 		return read()
 	}
 	return engine, err
 }
 
-// onBoot is where a person puts an introduction.
-const onBoot = nodeconf.BootDir + "/" + introduction.Path
-
-// lastPut tells one from the next, without reading it.
-func lastPut() (at time.Time, size int64) {
-	if info, err := os.Stat(onBoot); err == nil {
-		return info.ModTime(), info.Size()
-	}
-	return time.Time{}, 0
+// onBoot are the introductions that were put on the boot partition, or that the
+// card was built with.
+func onBoot() []string {
+	names, _ := filepath.Glob(filepath.Join(nodeconf.BootDir, introduction.Pattern))
+	return names
 }
 
-// takeIntroduction takes the introduction that lies on the boot partition and
-// reports whether it is a new one. With one that it can't take the node goes on
-// as before, and says so.
-func takeIntroduction(engine *kubeadmd.Engine, v *voice, log *slog.Logger) bool {
-	said := ""
-	data, err := introduction.ReadFile(onBoot)
-	switch {
-	case err == nil:
-		said, err = engine.TakeIntroduction(data)
-	case errors.Is(err, fs.ErrNotExist):
-		err = nil
+// lastPut tells them from those of another time, without reading them.
+func lastPut() string {
+	var b strings.Builder
+	for _, name := range onBoot() {
+		if info, err := os.Stat(name); err == nil {
+			fmt.Fprintln(&b, name, info.Size(), info.ModTime())
+		}
 	}
-	if err == nil && said == "" {
-		_, err = engine.Introduced()
+	return b.String()
+}
+
+// takeIntroductions takes those that lie on the boot partition and reports
+// whether one of them is new. With one that it can't take the node goes on as
+// before, and says so.
+func takeIntroductions(engine *kubeadmd.Engine, v *voice, log *slog.Logger) bool {
+	var errs []error
+	var all []string
+	for _, name := range onBoot() {
+		data, err := introduction.ReadFile(name)
+		said := ""
+		if err == nil {
+			said, err = engine.TakeIntroduction(data)
+		}
+		if said != "" {
+			all = append(all, said)
+		}
+		errs = append(errs, err)
 	}
-	if err != nil {
-		v.say(&v.refused, "refused: "+err.Error())
-		return false
+	if all == nil {
+		_, err := engine.Introduced()
+		errs = append(errs, err)
 	}
-	v.say(&v.refused, "")
-	if said != "" {
-		v.introduced(said, log)
+	refused := ""
+	if err := errors.Join(errs...); err != nil {
+		refused = "refused: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
-	return said != ""
+	v.say(&v.refused, refused)
+	if all != nil {
+		v.introduced(strings.Join(all, "; "), log)
+	}
+	return all != nil
 }
 
 // introduced tells of an introduction for a while.
@@ -98,8 +113,7 @@ func runIntroductions(ctx context.Context, engine *kubeadmd.Engine, v *voice, lo
 	})
 	peers := slices.DeleteFunc(slices.Clone(engine.Node.Peers), func(p nodeconf.Peer) bool { return p.Name == engine.Node.Hostname })
 	now, failure := peers, ""
-	var at time.Time // nothing: one that was half there at the start is read again
-	var size int64
+	put := "" // those that were there at the start are read again: they may have been half there
 	for turn := 0; ; turn++ {
 		if err := engine.PassOn(ctx, now); err != nil && ctx.Err() == nil && err.Error() != failure {
 			failure = err.Error()
@@ -120,11 +134,8 @@ func runIntroductions(ctx context.Context, engine *kubeadmd.Engine, v *voice, lo
 			return errIntroduced
 		case <-time.After(nextIntroduced):
 		}
-		newAt, newSize := lastPut()
-		if newSize == size && newAt.Equal(at) {
-			continue
-		}
-		if at, size = newAt, newSize; takeIntroduction(engine, v, log) {
+		last := put
+		if put = lastPut(); put != last && takeIntroductions(engine, v, log) {
 			return errIntroduced
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/x509"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -11,8 +12,10 @@ import (
 
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/secrets"
+	"github.com/picube/picube-build/builder/tree"
 	"github.com/picube/picube-build/layers/cluster/merge/introduction"
 	"github.com/picube/picube-build/layers/kubernetes/kubeadmd"
+	"github.com/picube/picube-build/layers/nodeconf"
 )
 
 // twoSides are two clusters of two nodes that were built apart.
@@ -73,8 +76,12 @@ func TestIntroduce(t *testing.T) {
 	// The certificates fit the keys that lie on the guest's cards.
 	l := testLayer(t)
 	l.Identity = func(string) (*secrets.Cluster, error) { return guest.ID, nil }
+	l.Introductions = func(string) (map[string][]byte, error) { return map[string][]byte{"picube": forGuest}, nil }
 	for _, n := range guest.nodes() {
 		files, _ := card(t, l, guest.Plan, n)
+		if !bytes.Equal(files["/picube/introduction-picube.bin"], forGuest) {
+			t.Errorf("the card of %s is built without it", n.Name)
+		}
 		for at, all := range map[string]map[string][]byte{kubeadmd.NodeKey: i.Certificates, kubeadmd.AdminKey: i.Admins} {
 			if files[at] == nil {
 				continue
@@ -90,6 +97,20 @@ func TestIntroduce(t *testing.T) {
 		if n.Role != plan.RoleControlPlane && i.Admins[n.Name] != nil {
 			t.Errorf("the worker %s may administer", n.Name)
 		}
+	}
+}
+
+func TestIntroductionOfAnotherIdentity(t *testing.T) {
+	host, guest := twoSides(t)
+	_, forGuest, err := Introduce(host, guest, time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := testLayer(t)
+	l.Introductions = func(string) (map[string][]byte, error) { return map[string][]byte{"home": forGuest}, nil }
+	err = l.Node(host.Plan, host.nodes()[0], &nodeconf.Node{}, tree.New(0))
+	if !errors.Is(err, introduction.ErrStranger) || !strings.Contains(err.Error(), `introduction to "home"`) {
+		t.Errorf("%v", err)
 	}
 }
 

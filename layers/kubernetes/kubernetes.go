@@ -5,6 +5,7 @@ package kubernetes
 
 import (
 	"context"
+	"crypto/x509"
 	"embed"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"github.com/picube/picube-build/builder/plan"
 	"github.com/picube/picube-build/builder/secrets"
 	"github.com/picube/picube-build/builder/tree"
+	"github.com/picube/picube-build/layers/cluster/merge/introduction"
 	"github.com/picube/picube-build/layers/kubernetes/kubeadmd"
 	"github.com/picube/picube-build/layers/kubernetes/upstream"
 	"github.com/picube/picube-build/layers/nodeconf"
@@ -53,6 +55,8 @@ type Layer struct {
 	Images   Images
 	// Identity returns a cluster's authorities.
 	Identity func(cluster string) (*secrets.Cluster, error)
+	// Introductions returns those of a cluster (package introduction), by cube.
+	Introductions func(cluster string) (map[string][]byte, error)
 	// ReadFile reads a file that the blueprint names.
 	ReadFile func(name string) ([]byte, error)
 	// Temp is a folder for files that exist only while a root is made.
@@ -349,6 +353,9 @@ func (l *Layer) Node(p *plan.Plan, n *plan.Node, conf *nodeconf.Node, boot *tree
 	if err != nil {
 		return err
 	}
+	if err := l.introductions(id, n, boot); err != nil {
+		return err
+	}
 	secret, err := nodeSecrets(id, n)
 	if err != nil {
 		return err
@@ -360,6 +367,32 @@ func (l *Layer) Node(p *plan.Plan, n *plan.Node, conf *nodeconf.Node, boot *tree
 	}
 	for at, data := range secret {
 		file := "/" + path.Join(nodeconf.IdentityDir, at)
+		if err := errors.Join(boot.MkdirAll(path.Dir(file), 0o755), boot.WriteFile(file, data, 0o600)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// introductions puts those onto a card that were made for its identity.
+func (l *Layer) introductions(id *secrets.Cluster, n *plan.Node, boot *tree.Tree) error {
+	all, err := l.Introductions(n.Cluster)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	ca, err := id.Authority("kubernetes", clusterAuthority)
+	if err != nil {
+		return err
+	}
+	authority, err := x509.ParseCertificate(decodePEM(ca.Certificate()))
+	if err != nil {
+		return err
+	}
+	for cube, data := range all {
+		if _, err := introduction.Open(data, authority); err != nil {
+			return fmt.Errorf("introduction to %q: %w", cube, err)
+		}
+		file := "/" + introduction.PathOf(cube)
 		if err := errors.Join(boot.MkdirAll(path.Dir(file), 0o755), boot.WriteFile(file, data, 0o600)); err != nil {
 			return err
 		}

@@ -51,7 +51,7 @@ func testLayer(t *testing.T) *Layer {
 	folder := secrets.Open(t.TempDir(), bytes.NewReader(make([]byte, 1<<10)))
 	have := &set{Set: &upstream.Set{Release: upstream.Release{Version: "v1.34.4", Pause: "3.10.1"}}}
 	return &Layer{
-		Identity: folder.Cluster,
+		Identity: folder.Cluster, Introductions: folder.Introductions,
 		ReadFile: func(name string) ([]byte, error) { return []byte("# " + name), nil },
 		sets:     map[string]*set{plan.RoleControlPlane: have, plan.RoleWorker: have},
 	}

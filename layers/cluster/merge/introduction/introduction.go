@@ -30,8 +30,15 @@ import (
 	"slices"
 )
 
-// Path is the file's place on the boot partition.
-const Path = "picube/introduction.bin"
+// Path is the file's place on the boot partition. What Pattern (path.Match) fits
+// is read as well: a card may be built with several.
+const (
+	Path    = "picube/introduction.bin"
+	Pattern = "picube/introduction*.bin"
+)
+
+// PathOf is the place of one that the card is built with, about another cube.
+func PathOf(cube string) string { return "picube/introduction-" + cube + ".bin" }
 
 // MaxSize bounds a file: certificates of as many nodes as 254 cubes may have are
 // more than a wire carries, and those of all of 8 cubes take 100 KB.
