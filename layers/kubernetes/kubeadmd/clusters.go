@@ -120,6 +120,10 @@ func (e *Engine) homeOf(cube string) string {
 // come home, its cluster is no more.
 func (e *Engine) ours(answers []answer) ([]answer, error) {
 	if !e.Merges() {
+		// Who is away was introduced, and will tell this node.
+		if i := slices.IndexFunc(answers, func(a answer) bool { return a.isAway() }); i >= 0 {
+			return nil, fmt.Errorf("its cluster became part of the cluster of %s", answers[i].Of.Cube)
+		}
 		return answers, nil
 	}
 	m, err := e.Membership()

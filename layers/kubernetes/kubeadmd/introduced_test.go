@@ -530,3 +530,34 @@ func TestIntroducedAPI(t *testing.T) {
 		}
 	}
 }
+
+// A guest's control plane whose card was flashed anew, and does not know of any
+// introduction, begins nothing while the others of its blueprint are away.
+func TestFlashedAnewAsGuest(t *testing.T) {
+	host, guest := newCluster(t, 1), newCluster(t, 2)
+	_, forGuest := introductionsOf(t, host, guest, nil)
+	worker, _ := guest.alone(t, "friend", 2)
+	worker = worker.take(t, forGuest)
+	begin := func() error {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		l := listen(t, "127.78.2.2", PeerPort)
+		ended := make(chan error)
+		go func() { ended <- worker.ServePeers(ctx, l) }()
+		anew, _ := guest.alone(t, "friend", 1)
+		err := anew.recall(t.Context())
+		cancel()
+		<-ended
+		return err
+	}
+	if err := begin(); err != nil {
+		t.Errorf("the worker is at home: %v", err)
+	}
+	if err := worker.KeepMembership(merge.Membership{Home: "f", Cluster: "h", Cube: "home", Term: 2}); err != nil {
+		t.Fatal(err)
+	}
+	worker = worker.restart(t)
+	if err := begin(); err == nil || !strings.Contains(err.Error(), "became part of the cluster of home") {
+		t.Errorf("the worker is away: %v", err)
+	}
+}

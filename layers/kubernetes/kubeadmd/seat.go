@@ -66,7 +66,15 @@ func (e *Engine) clusterCube() string {
 
 // isWith reports whether a node that answered works for the same cluster. One
 // from before there were several says nothing of it.
-func (e *Engine) isWith(p peer) bool { return p.Of == nil || p.Of.Cube == e.clusterCube() }
+func (e *Engine) isWith(p peer) bool {
+	switch {
+	case p.Of == nil:
+		return true
+	case !e.Merges(): // it was introduced, this one not yet
+		return !p.isAway()
+	}
+	return p.Of.Cube == e.clusterCube()
+}
 
 // hasSeat reports whether the node was told to be of the control plane of the
 // cluster that it is a guest of.
