@@ -97,9 +97,12 @@ func (e *Engine) workers() []nodeconf.Peer {
 	return out
 }
 
-// askWorkers asks those that may hold backups of this cluster.
+// askWorkers asks those that may hold backups of this cluster. Of another
+// blueprint's nodes, which may never have been here, nothing is expected.
 func (e *Engine) askWorkers(ctx context.Context) []answer {
-	return slices.DeleteFunc(e.askAll(ctx, e.workers()), func(a answer) bool { return a.err == nil && !e.isWith(a.peer) })
+	return slices.DeleteFunc(e.askAll(ctx, e.workers()), func(a answer) bool {
+		return a.err == nil && !e.isWith(a.peer) || a.err != nil && e.isForeign(a.Name)
+	})
 }
 
 func (e *Engine) isControlPlane(name string) bool {
@@ -305,6 +308,9 @@ func (k *keeper) turn(ctx context.Context, e *Engine) (Taken, time.Duration, err
 		return Taken{}, atLeast, nil
 	}
 	answers := e.askWorkers(ctx)
+	if len(answers) == 0 && !slices.ContainsFunc(e.workers(), func(p nodeconf.Peer) bool { return !e.isForeign(p.Name) }) {
+		return Taken{}, late, nil
+	}
 	era, err := e.beganAt(ctx, client, answers)
 	if err != nil {
 		return Taken{}, late, fmt.Errorf("etcd: %w", err)

@@ -561,3 +561,45 @@ func TestFlashedAnewAsGuest(t *testing.T) {
 		t.Errorf("the worker is away: %v", err)
 	}
 }
+
+// A host's backups are left with its guests' nodes, as soon as these are of its
+// cluster; before, nobody waits for them.
+func TestBackupHolders(t *testing.T) {
+	host, guest := newCluster(t, 1), newCluster(t, 2)
+	forHost, forGuest := introductionsOf(t, host, guest, nil)
+	home, _ := host.alone(t, "home", 1)
+	home = home.take(t, forHost)
+	holders := func() (names []string) {
+		for _, a := range home.askWorkers(t.Context()) {
+			names = append(names, a.Name)
+		}
+		return names
+	}
+	if got := holders(); !slices.Equal(got, []string{"home2"}) {
+		t.Errorf("the guest is off: %q", got)
+	}
+	worker, _ := guest.alone(t, "friend", 2)
+	worker = worker.take(t, forGuest)
+	for cube, want := range map[string][]string{"friend": {"home2"}, "home": {"friend2", "home2"}} {
+		if err := worker.KeepMembership(merge.Membership{Home: "f", Cluster: cube, Cube: cube, Term: 2}); err != nil {
+			t.Fatal(err)
+		}
+		worker = worker.restart(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		l := listen(t, "127.78.2.2", PeerPort)
+		ended := make(chan error)
+		go func() { ended <- worker.ServePeers(ctx, l) }()
+		got := holders()
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("the guest works for %s: %q", cube, got)
+		}
+		if cube == "home" {
+			if err := home.push(t.Context(), member(introducedNodes("friend", 2)), Backup{1, 2, 3}, strings.NewReader("sealed")); err != nil {
+				t.Error(err)
+			}
+		}
+		cancel()
+		<-ended
+	}
+}
