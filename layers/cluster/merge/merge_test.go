@@ -69,6 +69,9 @@ func TestStay(t *testing.T) {
 	old.Kubernetes = "v1.33.6"
 	following := elder
 	following.Phase = Asking
+	asking := own
+	asking.Phase, asking.Leader, asking.LeaderCube, asking.Term = Asking, "1", "alpha", 2
+	yes := []Reply{{From: "1", Kind: Admit, Term: 2, Verdict: Yes}}
 	held, told := own, own
 	held.Hold, told.Told = true, true
 	for name, test := range map[string]struct {
@@ -87,6 +90,10 @@ func TestStay(t *testing.T) {
 		"asks a person":         {Ask, own, Sight{Heard: []Record{elder}}, Alone, `say "picube-node merge"`},
 		"a person says so":      {Ask, own, Sight{Heard: []Record{elder}, Order: Merge}, Asking, "asking"},
 		"undone":                {Auto, held, Sight{Heard: []Record{elder}}, Alone, `say "picube-node merge"`},
+		"let in":                {Auto, asking, Sight{Heard: []Record{elder}, Replies: yes}, Snapshot, "keeping a snapshot"},
+		"can't see the leader":  {Auto, asking, Sight{Heard: []Record{elder}, Replies: yes, Blind: true}, Asking, "asking"},
+		"a node of one name":    {Auto, asking, Sight{Heard: []Record{elder}, Replies: yes, Clash: []string{"rpi1", "rpi2"}}, Asking, "other nodes named rpi1, rpi2; build these cards with another hostname"},
+		"the leader goes":       {Auto, asking, Sight{Clash: []string{"rpi1"}}, Alone, ""},
 		"undone, and done":      {Auto, held, Sight{Heard: []Record{elder}, Order: Merge}, Asking, "asking"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package merge
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Sight is what a cluster's control plane sees while it decides.
@@ -11,6 +12,10 @@ type Sight struct {
 	Heard []Record
 	// Replies are the newest answers of others to this cluster's questions.
 	Replies []Reply
+	// Clash are the names of nodes that the leader has for others, sorted. Blind is
+	// that nobody could look.
+	Clash []string
+	Blind bool
 	// Snapshot is the term in which the newest snapshot was taken.
 	Snapshot uint64
 	// Frozen is that the cluster takes no more writes from users.
@@ -121,7 +126,7 @@ func (s Settings) next(r Record, v Sight) Record {
 	case Asking:
 		_, heard := find(v.Heard, r.Leader)
 		switch {
-		case answer == Yes:
+		case answer == Yes && v.distinct():
 			r.Phase = Snapshot
 		case answer == No, !heard, v.Order == Undo:
 			r = r.alone()
@@ -156,6 +161,9 @@ func (s Settings) next(r Record, v Sight) Record {
 	}
 	return r
 }
+
+// distinct reports whether no node would take another one's place.
+func (v Sight) distinct() bool { return len(v.Clash) == 0 && !v.Blind }
 
 // verdict returns the leader's answer to what the record asks now, if there is
 // one.
@@ -279,7 +287,7 @@ func (s Settings) actions(r Record, v Sight) []Action {
 			out = append(out, Action{Do: DoSpread})
 		}
 	case Asking:
-		if s.queue(r, v.Heard) < room {
+		if s.queue(r, v.Heard) < room && v.distinct() {
 			out = append(out, ask(Admit))
 		}
 	case Snapshot:
@@ -323,6 +331,9 @@ func (s Settings) Text(r Record, v Sight) string {
 	to := "the cluster of " + r.LeaderCube
 	switch r.Phase {
 	case Asking:
+		if len(v.Clash) > 0 {
+			return fmt.Sprintf("can't follow %s: it has other nodes named %s; build these cards with another hostname", to, strings.Join(v.Clash, ", "))
+		}
 		if v.verdict(r) == Later || s.queue(r, v.Heard) >= room {
 			return "waiting to follow " + to + ": others come first"
 		}

@@ -128,6 +128,8 @@ func (m *Merging) See(ctx context.Context, r merge.Record, v *merge.Sight) error
 		frozen, err := m.Own.isFreezing(ctx)
 		m.thawed, v.Frozen = err == nil && !frozen, frozen
 		return err
+	case merge.Asking:
+		v.Clash, v.Blind = m.clash(ctx, r.LeaderCube)
 	case merge.HandOver:
 		v.Handed = m.handed.id == r.ID && m.handed.term == r.Term
 	case merge.Workers:
@@ -139,6 +141,30 @@ func (m *Merging) See(ctx context.Context, r merge.Record, v *merge.Sight) error
 		return err
 	}
 	return nil
+}
+
+// clash finds nodes that have the name of one of the leader's, at another address;
+// of the same address it is the node itself, from an earlier merge.
+func (m *Merging) clash(ctx context.Context, cube string) (names []string, blind bool) {
+	leader, err := m.At(cube)
+	if err != nil {
+		return nil, true
+	}
+	own, err := m.Own.addresses(ctx)
+	if err != nil {
+		return nil, true
+	}
+	theirs, err := leader.addresses(ctx)
+	if err != nil {
+		return nil, true
+	}
+	for name, address := range own {
+		if other, ok := theirs[name]; ok && other != address {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, false
 }
 
 // isFrozen reports whether no API server takes writes. One that does not answer

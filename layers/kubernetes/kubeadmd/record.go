@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -237,6 +238,21 @@ func (a API) nodes(ctx context.Context) (map[string]bool, error) {
 	out := map[string]bool{}
 	for _, n := range list.Items {
 		out[n.Metadata.Name] = n.ready()
+	}
+	return out, nil
+}
+
+// addresses returns where a cluster's nodes are, by name.
+func (a API) addresses(ctx context.Context) (map[string]netip.Addr, error) {
+	var list struct {
+		Items []nodeObject `json:"items"`
+	}
+	if err := a.get(ctx, "/api/v1/nodes", &list); err != nil {
+		return nil, err
+	}
+	out := map[string]netip.Addr{}
+	for _, n := range list.Items {
+		out[n.Metadata.Name], _ = n.address()
 	}
 	return out, nil
 }

@@ -361,3 +361,31 @@ func TestCertificateNames(t *testing.T) {
 		t.Error("who may be one of three has to be elected, who is alone need not")
 	}
 }
+
+// Two clusters may have nodes of one name: the one that follows would lose its
+// own to the leader's.
+func TestClash(t *testing.T) {
+	node := func(address string) object {
+		return parse(t, `{"metadata":{"name":"x"},"status":{"addresses":[{"type":"InternalIP","address":"`+address+`"}]}}`)
+	}
+	nodes := func(of map[string]string) API {
+		f := &fakeAPI{objects: map[string]object{}}
+		for name, address := range of {
+			o := node(address)
+			set(o, name, "metadata", "name")
+			f.objects["/api/v1/nodes/"+name] = o
+		}
+		return serve(t, f)
+	}
+	own := nodes(map[string]string{"rpi1": "10.42.2.1", "rpi2": "10.42.2.2", "rpi3": "10.42.2.3", "rpi4": "10.42.2.4"})
+	leader := nodes(map[string]string{"rpi3": "10.42.1.3", "rpi1": "10.42.1.1", "rpi2": "10.42.2.2"})
+	m := &Merging{Engine: &Engine{Root: t.TempDir()}, Own: own, At: func(string) (API, error) { return leader, nil }}
+	var v merge.Sight
+	if err := m.See(t.Context(), merge.Record{Phase: merge.Asking, LeaderCube: "alpha"}, &v); err != nil || v.Blind || !slices.Equal(v.Clash, []string{"rpi1", "rpi3"}) {
+		t.Errorf("%+v, %v", v, err)
+	}
+	m.At = func(string) (API, error) { return API{}, errors.New("off") }
+	if _, blind := m.clash(t.Context(), "alpha"); !blind {
+		t.Error("who can't look sees no clash")
+	}
+}
