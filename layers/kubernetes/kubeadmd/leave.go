@@ -215,9 +215,9 @@ func (e *Engine) Hold() error {
 }
 
 // held is where static pods wait. Those of home stay where they are as long as
-// the node is away.
+// there are others.
 func (e *Engine) held() string {
-	if e.IsSeated() {
+	if e.exists(seatDir) {
 		return seatManifests
 	}
 	return manifestsHome

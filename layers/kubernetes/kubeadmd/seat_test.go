@@ -123,6 +123,9 @@ func (u *union) isHome(e *Engine) {
 			u.t.Fatalf("%s: %s is %q", e.Node.Hostname, file, text)
 		}
 	}
+	if e.exists(manifestsHome + "/kube-apiserver.yaml") {
+		u.t.Fatalf("%s: another cluster's API server is to start at home", e.Node.Hostname)
+	}
 }
 
 // etcd is a gateway that lists members and removes them.
@@ -276,6 +279,15 @@ func TestSpread(t *testing.T) {
 				t.Error("its API server does not wait for etcd")
 			}
 			u.isHome(beta)
+			// A plug that is pulled when it is about to go home, either.
+			m, err := beta.Membership()
+			if err = errors.Join(err, beta.KeepMembership(m.Return("beta")), beta.choose(), remove(filepath.Join(beta.Root, switchedOn)), beta.Hold()); err != nil {
+				t.Fatal(err)
+			}
+			u.isHome(beta)
+			if err := errors.Join(beta.KeepMembership(m), beta.choose()); err != nil {
+				t.Fatal(err)
+			}
 			if may, err := beta.MayLeave(t.Context()); may || err != nil {
 				t.Errorf("a member may leave: %v", err)
 			}

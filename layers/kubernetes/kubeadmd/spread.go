@@ -36,10 +36,10 @@ func roleLabels() []string {
 
 // spreading is what a node remembers while its cluster's control plane changes.
 type spreading struct {
-	absorbed map[string]time.Time // guests, since when this node knows
-	asked    map[string]time.Time // when it was looked whether they can be undone
-	touched  map[string]bool      // they can't
-	failed   map[string]time.Time // nodes that did not manage to join, since when
+	absorbed map[merge.Guest]time.Time // since when this node knows
+	asked    map[merge.Guest]time.Time // when it was looked whether that can be undone
+	touched  map[merge.Guest]bool      // it can't
+	failed   map[string]time.Time      // nodes that did not manage to join, since when
 	joining  string
 	since    time.Time // that it joins
 	leaving  string
@@ -50,8 +50,8 @@ type spreading struct {
 func (s *spreading) init() {
 	if s.absorbed == nil {
 		*s = spreading{
-			absorbed: map[string]time.Time{}, asked: map[string]time.Time{}, touched: map[string]bool{}, failed: map[string]time.Time{},
-			left: map[string]uint64{},
+			absorbed: map[merge.Guest]time.Time{}, asked: map[merge.Guest]time.Time{}, touched: map[merge.Guest]bool{},
+			failed: map[string]time.Time{}, left: map[string]uint64{},
 		}
 	}
 }
@@ -59,10 +59,10 @@ func (s *spreading) init() {
 // control sees who may be and who is of the control plane. As long as there are
 // too few cubes there is nothing to see.
 func (m *Merging) control(ctx context.Context, r merge.Record) ([]merge.Control, error) {
-	guests := map[string]string{} // by cube
+	guests := map[string]merge.Guest{} // by cube
 	for _, g := range r.Guests {
 		if g.State == merge.Absorbed && !g.Left {
-			guests[g.Cube] = g.ID
+			guests[g.Cube] = g
 		}
 	}
 	if len(r.Spread) == 0 && len(guests) < spreadCubes-1 {
@@ -91,8 +91,8 @@ func (m *Merging) control(ctx context.Context, r merge.Record) ([]merge.Control,
 				}
 			}
 			c.Up = c.Votes && c.Ready && m.answers(ctx, node)
-			if id, ok := guests[cube.Name]; ok && !c.Votes && c.Ready {
-				c.Settled = m.isSettled(ctx, id)
+			if g, ok := guests[cube.Name]; ok && !c.Votes && c.Ready {
+				c.Settled = m.isSettled(ctx, g)
 			}
 			c.Lost = m.isLost(merge.Worker{Name: node.Name, Here: isReady}) || m.hasFailed(r, c)
 			out = append(out, c)
@@ -116,21 +116,21 @@ func (m *Merging) answers(ctx context.Context, node Member) bool {
 
 // isSettled reports whether the merge of a guest can't be undone any more, or
 // could have been for long enough.
-func (m *Merging) isSettled(ctx context.Context, guest string) bool {
+func (m *Merging) isSettled(ctx context.Context, g merge.Guest) bool {
 	s, now := &m.spreading, m.Engine.Now()
-	if s.absorbed[guest].IsZero() {
-		s.absorbed[guest] = now
+	if s.absorbed[g].IsZero() {
+		s.absorbed[g] = now
 	}
-	if s.touched[guest] || now.Sub(s.absorbed[guest]) > settles {
+	if s.touched[g] || now.Sub(s.absorbed[g]) > settles {
 		return true
 	}
-	if now.Sub(s.asked[guest]) < touchedEvery {
+	if now.Sub(s.asked[g]) < touchedEvery {
 		return false
 	}
-	s.asked[guest] = now
-	intact, err := m.Untouched(ctx, guest)
-	s.touched[guest] = err == nil && !intact
-	return s.touched[guest]
+	s.asked[g] = now
+	intact, err := m.Untouched(ctx, g.ID)
+	s.touched[g] = err == nil && !intact
+	return s.touched[g]
 }
 
 // hasFailed reports whether a node did not manage to join, lately.
