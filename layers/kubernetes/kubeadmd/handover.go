@@ -58,11 +58,12 @@ type Handed struct {
 // HandOver applies all users' objects of one cluster at another one; origin
 // names the first. It may be done any number of times.
 func HandOver(ctx context.Context, from, to API, origin string) (Handed, error) {
-	return handOver(ctx, from, to, origin, nil)
+	return handOver(ctx, from, to, origin, nil, forLeader)
 }
 
-// handOver leaves out what was given before and is the same.
-func handOver(ctx context.Context, from, to API, origin string, before map[string]sent) (Handed, error) {
+// handOver leaves out what was given before and is the same. As says in what form
+// the other cluster gets an object.
+func handOver(ctx context.Context, from, to API, origin string, before map[string]sent, as func(object) object) (Handed, error) {
 	h := Handed{present: map[string]bool{}, given: map[string]sent{}}
 	objects, err := from.userObjects(ctx)
 	if err != nil {
@@ -85,14 +86,14 @@ func handOver(ctx context.Context, from, to API, origin string, before map[strin
 		why := "its kind is not known there"
 		if at >= 0 {
 			what := sent{path: kinds[at].of(o)}
-			text, err := json.Marshal(forLeader(o))
+			text, err := json.Marshal(as(o))
 			if err != nil {
 				return h, err
 			}
 			what.digest = sha256.Sum256(text)
 			if had := before[describe(o)]; had.path == what.path && had.digest == what.digest {
 				what.why = had.why
-			} else if what.why, err = to.apply(ctx, what.path, forLeader(o), origin); err != nil {
+			} else if what.why, err = to.apply(ctx, what.path, as(o), origin); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", describe(o), err))
 			}
 			if why = what.why; (why == "" || why == otherPorts || why == sameThere) && err == nil {
@@ -538,7 +539,7 @@ func isUsers(o object) bool {
 		phase := text(o, "status", "phase")
 		return text(o, "metadata", "annotations", "kubernetes.io/config.mirror") == "" && phase != "Succeeded" && phase != "Failed"
 	case "Job": // a finished one would run once more
-		return at(o, "status", "completionTime") == nil
+		return !isDone(o)
 	case "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding":
 		return name != freezeName
 	case "PriorityClass":
@@ -571,7 +572,7 @@ func forLeader(o object) object {
 	out["metadata"] = meta
 	for _, a := range []string{
 		mergedFrom, "kubectl.kubernetes.io/last-applied-configuration", "deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation",
-		"pv.kubernetes.io/bind-completed", "pv.kubernetes.io/bound-by-controller",
+		"pv.kubernetes.io/bind-completed", "pv.kubernetes.io/bound-by-controller", suspendedJob,
 	} {
 		drop(out, "metadata", "annotations", a)
 	}
@@ -594,6 +595,9 @@ func forLeader(o object) object {
 		drop(out, "spec", "nodeName")
 	case "Job":
 		forgetJob(out)
+		if text(o, "metadata", "annotations", suspendedJob) != "" {
+			set(out, false, "spec", "suspend")
+		}
 	}
 	return out
 }

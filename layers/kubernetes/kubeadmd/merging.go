@@ -272,6 +272,10 @@ func (m *Merging) Do(ctx context.Context, r merge.Record, a merge.Action) error 
 		m.thawed = false
 		return m.Own.freeze(ctx)
 	case merge.DoThaw:
+		// The freeze says that there may be such: it goes last.
+		if err := m.Own.resumeJobs(ctx); err != nil {
+			return err
+		}
 		return m.Own.thaw(ctx)
 	case merge.DoSpread:
 		return m.spread(ctx, r)
@@ -335,7 +339,14 @@ func (m *Merging) handOver(ctx context.Context, r merge.Record) error {
 	if m.handed.id != r.ID || m.handed.term != r.Term {
 		m.given = nil
 	}
-	h, err := handOver(ctx, m.Own, leader, r.ID, m.given)
+	as := forNow
+	if frozen {
+		if err := m.Own.suspendJobs(ctx); err != nil {
+			return fmt.Errorf("handing over: %w", err)
+		}
+		as = forLeader
+	}
+	h, err := handOver(ctx, m.Own, leader, r.ID, m.given, as)
 	if err == nil && frozen {
 		err = leader.prune(ctx, r.ID, m.given, h.present)
 	}

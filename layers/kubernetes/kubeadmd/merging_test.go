@@ -95,8 +95,14 @@ func TestRecordStore(t *testing.T) {
 // handed over is withdrawn again, but for what somebody changed.
 func TestMerging(t *testing.T) {
 	const apps, core = "/apis/apps/v1/namespaces/default/deployments/", "/api/v1/namespaces/default/"
+	const jobs = "/apis/batch/v1/namespaces/default/jobs/"
+	suspended := func(f *fakeAPI, job string) any { return at(f.objects[jobs+job], "spec", "suspend") }
 	from := &fakeAPI{objects: map[string]object{
 		apps + "web":                    parse(t, `{"metadata":{"name":"web","namespace":"default"},"spec":{"replicas":2}}`),
+		jobs + "runs":                   parse(t, `{"metadata":{"name":"runs","namespace":"default"},"spec":{"template":{}}}`),
+		jobs + "ends":                   parse(t, `{"metadata":{"name":"ends","namespace":"default"},"spec":{"template":{}}}`),
+		jobs + "waits":                  parse(t, `{"metadata":{"name":"waits","namespace":"default"},"spec":{"suspend":true}}`),
+		jobs + "failed":                 parse(t, `{"metadata":{"name":"failed","namespace":"default"},"spec":{},"status":{"conditions":[{"type":"Failed","status":"True"}]}}`),
 		core + "configmaps/gone":        parse(t, `{"metadata":{"name":"gone","namespace":"default"},"data":{"a":"b"}}`),
 		core + "configmaps/clash":       parse(t, `{"metadata":{"name":"clash","namespace":"default"},"data":{"a":"beta"}}`),
 		"/api/v1/namespaces/shop":       parse(t, `{"metadata":{"name":"shop"}}`),
@@ -128,6 +134,10 @@ func TestMerging(t *testing.T) {
 	if !see().Handed || to.objects[apps+"web"] == nil {
 		t.Error("not handed over")
 	}
+	if suspended(to, "runs") != true || suspended(from, "runs") != nil || to.objects[jobs+"failed"] != nil {
+		t.Errorf("Jobs run in both clusters, or once more: %v", to.objects)
+	}
+	set(from.objects[jobs+"ends"], "now", "status", "completionTime")
 	list := text(to.objects[configMaps+"/picube-merge-conflicts-beta"], "data", "objects")
 	if list != "ConfigMap default/clash: another one is there" {
 		t.Errorf("conflicts %q", list)
@@ -155,6 +165,12 @@ func TestMerging(t *testing.T) {
 	if !see().Handed || to.objects[core+"configmaps/gone"] != nil {
 		t.Errorf("closed, but the leader has %v", to.objects[core+"configmaps/gone"])
 	}
+	if suspended(to, "runs") != false || suspended(from, "runs") != true || suspended(to, "waits") != true || to.objects[jobs+"ends"] != nil {
+		t.Errorf("closed, and Jobs are %v and here %v", to.objects, from.objects)
+	}
+	if at(to.objects[jobs+"runs"], "metadata", "annotations", suspendedJob) != nil {
+		t.Error("the leader's Job says that it was suspended")
+	}
 	dead := API{URL: "https://127.77.9.9:1", Client: own.Client}
 	m.Servers = append(m.Servers, dead)
 	var v merge.Sight
@@ -173,6 +189,9 @@ func TestMerging(t *testing.T) {
 	do(merge.DoThaw)
 	if see().Frozen {
 		t.Error("still frozen")
+	}
+	if suspended(from, "runs") != false || suspended(from, "waits") != true || at(from.objects[jobs+"runs"], "metadata", "annotations", suspendedJob) != nil {
+		t.Errorf("Jobs do not go on: %v", from.objects)
 	}
 
 	l := &Merging{Engine: e, Own: leader, withdrawn: map[string]uint64{}, forgotten: map[string]uint64{}}
