@@ -141,6 +141,7 @@ func (c cluster) serveWith(t *testing.T, pair secrets.Pair, authority, address s
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
 	s := &http.Server{Handler: h}
+	t.Cleanup(func() { s.Close() })
 	l := tls.NewListener(listen(t, address, port), &tls.Config{Certificates: []tls.Certificate{key}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert})
 	go func() { _ = s.Serve(l) }()
 	return s
