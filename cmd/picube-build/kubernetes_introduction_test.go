@@ -35,6 +35,7 @@ func TestIntroduction(t *testing.T) {
 		test func(t *testing.T)
 	}{
 		{"together", i.together},
+		{"one that nobody can take", i.refused},
 		{"the plug of the guest is pulled", i.guestDies},
 		{"undone", i.undone},
 	} {
@@ -116,6 +117,31 @@ func (i *introduced) together(t *testing.T) {
 	}
 	// Its pods are served like all others: the host's API reaches its kubelet.
 	i.home.eventually(t, "get --raw /api/v1/nodes/friend1/proxy/healthz", "ok")
+}
+
+// refused puts a file on a card that is none of its identity's: the node says so
+// and goes on.
+func (i *introduced) refused(t *testing.T) {
+	const restarts = "systemctl show -P NRestarts picube-join"
+	before := ask(t, i.home.first, restarts)
+	ask(t, i.home.first, "printf 'PCI1\\0\\0\\0\\2{}0' | sudo tee /boot/firmware/picube/introduction-x.bin >/dev/null; sync")
+	statusSays := func(want bool) {
+		t.Helper()
+		var status string
+		for begin := time.Now(); time.Since(begin) < 10*time.Minute; time.Sleep(5 * time.Second) {
+			status = look(t, i.home.first, "picube-node status")
+			if strings.Contains(status, "refused: introduction: another identity signed it") == want {
+				return
+			}
+		}
+		t.Errorf("it is refused: %v: %s", !want, status)
+	}
+	statusSays(true)
+	ask(t, i.home.first, "sudo rm /boot/firmware/picube/introduction-x.bin")
+	statusSays(false)
+	if after := ask(t, i.home.first, restarts); after != before {
+		t.Errorf("picube-join started anew: %s times, %s before", after, before)
+	}
 }
 
 // guestDies pulls the plug of a guest that is away from home.
