@@ -53,10 +53,10 @@ func TestMergeSpreads(t *testing.T) {
 	m.alpha.first.PullPlug()
 	begin = time.Now()
 	m.beta.eventually(t, "get configmap of-gamma -o jsonpath={.data.from}", "gamma")
-	m.beta.eventually(t, "create configmap without-alpha", "created")
+	m.beta.eventually(t, "annotate --overwrite configmap of-gamma without=alpha", "annotated")
 	t.Logf("%s after alpha lost its power: the API takes what is written", since())
 	plugIn(t, m.alpha.first)
-	m.alpha.eventually(t, "get configmap without-alpha -o name", "without-alpha")
+	m.alpha.eventually(t, "get configmap of-gamma -o jsonpath={.metadata.annotations.without}", "alpha")
 	cubes[0].ready(t, m.alpha)
 	spread(t, m.alpha, "alpha1", "beta1", "gamma1")
 
