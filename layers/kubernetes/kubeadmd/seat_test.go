@@ -23,6 +23,7 @@ import (
 // each cube, at 127.77.1.1 to 127.77.3.1, with an API and an etcd that are lists.
 type union struct {
 	t       *testing.T
+	cluster cluster
 	api     *fakeAPI
 	members []etcdMember
 	serves  map[string]bool // whose API server answers
@@ -36,9 +37,15 @@ type union struct {
 
 func newUnion(t *testing.T) *union {
 	t.Helper()
+	return newUnionOf(t, true)
+}
+
+// newUnionOf leaves out the stand-ins of etcd where there are real ones.
+func newUnionOf(t *testing.T, standIns bool) *union {
+	t.Helper()
 	c := newCluster(t, 1)
 	u := &union{
-		t: t, api: &fakeAPI{objects: map[string]object{}}, serves: map[string]bool{"alpha1": true}, now: time.Unix(1800000000, 0),
+		t: t, cluster: c, api: &fakeAPI{objects: map[string]object{}}, serves: map[string]bool{"alpha1": true}, now: time.Unix(1800000000, 0),
 		members: []etcdMember{{ID: "1", Name: "alpha1", PeerURLs: []string{"https://127.77.1.1:2380"}}}, ran: map[string][]string{},
 		record: merge.Record{ID: "a", Cube: "alpha", Phase: merge.Alone, Version: 1, Term: 1, Guests: []merge.Guest{
 			{ID: "b", Cube: "beta", Term: 2, State: merge.Absorbed}, {ID: "c", Cube: "gamma", Term: 2, State: merge.Absorbed},
@@ -74,8 +81,11 @@ func newUnion(t *testing.T) *union {
 			t.Fatal(err)
 		}
 		pair, _ := c.issue(t, "kubernetes", secrets.Request{Purpose: "api", CommonName: p.Name, Server: true, IP: ips("127.0.0.1", p.Address)})
+		if standIns {
+			s := c.serve(t, "etcd", p.Address, etcdPort, http.HandlerFunc(u.etcd))
+			t.Cleanup(func() { s.Close() })
+		}
 		for _, s := range []*http.Server{
-			c.serve(t, "etcd", p.Address, etcdPort, http.HandlerFunc(u.etcd)),
 			c.serveWith(t, pair, "kubernetes", p.Address, APIPort, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/readyz" && !u.serves[p.Name] {
 					http.Error(w, "not ready", http.StatusInternalServerError)
