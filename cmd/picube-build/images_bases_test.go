@@ -236,7 +236,7 @@ func buildImages(t *testing.T, kubernetes string) (file, out string) {
 			if i == 0 {
 				own = kubernetes
 			}
-			fmt.Fprintf(&source, "cube %q {\n  nodes = 1\n  hostname = cube.name\n  board = \"rpi4\"\n  packages = [\"htop\", \"iputils-ping\"]\n  base \"image\" {\n    source = %q\n    sha256 = %q\n  }\n%s}\n", f.name, image, sum, own)
+			fmt.Fprintf(&source, "cube %q {\n  nodes = 1\n  hostname = cube.name\n  board = \"rpi4\"\n  packages = [\"htop\", \"iputils-ping\", \"linux-sysctl-defaults\"]\n  base \"image\" {\n    source = %q\n    sha256 = %q\n  }\n%s}\n", f.name, image, sum, own)
 		}
 		if err := os.WriteFile(file, []byte(source.String()), 0o600); err != nil {
 			t.Fatal(err)
