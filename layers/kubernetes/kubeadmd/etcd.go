@@ -50,7 +50,7 @@ func (e *Engine) forget(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(e.Root, etcdData)); err == nil {
 		return nil // this node is still it
 	}
-	return e.others(ctx, func(client *http.Client, url string, own []etcdMember) error {
+	return e.others(ctx, func(client *http.Client, url, _ string, own []etcdMember) error {
 		for _, old := range own {
 			if err := post(ctx, client, url+"remove", map[string]string{"ID": old.ID}, nil); err != nil {
 				return err
@@ -66,7 +66,7 @@ func (e *Engine) votes(ctx context.Context) bool {
 		return false
 	}
 	votes := false
-	err := e.others(ctx, func(_ *http.Client, _ string, own []etcdMember) error {
+	err := e.others(ctx, func(_ *http.Client, _, _ string, own []etcdMember) error {
 		votes = slices.ContainsFunc(own, func(m etcdMember) bool { return m.Name != "" && !m.IsLearner })
 		return nil
 	})
@@ -75,8 +75,8 @@ func (e *Engine) votes(ctx context.Context) bool {
 
 // others asks the other control-plane nodes, one after the other, for this
 // node's own members of etcd, and hands what the first says to do, with the
-// address of its gateway.
-func (e *Engine) others(ctx context.Context, do func(client *http.Client, url string, own []etcdMember) error) error {
+// address of its gateway and the ID of etcd's cluster.
+func (e *Engine) others(ctx context.Context, do func(client *http.Client, url, cluster string, own []etcdMember) error) error {
 	address, err := nodeAddress(e.Node)
 	if err != nil {
 		return err
@@ -92,6 +92,9 @@ func (e *Engine) others(ctx context.Context, do func(client *http.Client, url st
 			continue
 		}
 		var list struct {
+			Header struct {
+				Cluster string `json:"cluster_id"`
+			} `json:"header"`
 			Members []etcdMember `json:"members"`
 		}
 		url := fmt.Sprintf("https://%s:%d/v3/cluster/member/", m.Address, etcdPort)
@@ -100,7 +103,7 @@ func (e *Engine) others(ctx context.Context, do func(client *http.Client, url st
 			errs = append(errs, err)
 			continue
 		}
-		return do(client, url, slices.DeleteFunc(list.Members, func(m etcdMember) bool { return !m.isOf(e.Node.Hostname, address) }))
+		return do(client, url, list.Header.Cluster, slices.DeleteFunc(list.Members, func(m etcdMember) bool { return !m.isOf(e.Node.Hostname, address) }))
 	}
 	return errors.Join(errs...)
 }

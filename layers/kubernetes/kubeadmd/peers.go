@@ -30,6 +30,8 @@ type peer struct {
 	Of *merge.Membership `json:"of,omitempty"`
 	// Seated is that it is of that cluster's control plane, and of another cube.
 	Seated bool `json:"seated,omitempty"`
+	// Seats are the nodes of whom it knows that they are.
+	Seats []string `json:"seats,omitempty"`
 	// Told stands for the introductions that it has.
 	Told string `json:"told,omitempty"`
 }
@@ -66,7 +68,7 @@ func (e *Engine) peerHandler() http.Handler {
 		}
 		if e.Merges() {
 			if m, err := e.Membership(); err == nil {
-				p.Of, p.Seated = &m, e.IsSeated() && p.Member
+				p.Of, p.Seated, p.Seats = &m, e.IsSeated() && p.Member, e.knownSeats(m.Cube)
 			}
 		}
 		_ = json.NewEncoder(w).Encode(p)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -36,6 +37,8 @@ const (
 	seatJoined    = seatDir + "/joined"
 	seatDone      = seatDir + "/member"
 	seatManifests = seatDir + "/manifests"
+	// seatEtcd is the ID of the cluster of etcd that the node is a member of.
+	seatEtcd = seatDir + "/etcd"
 	// seatLost says that etcd has the node on its list no longer.
 	seatLost = seatDir + "/lost"
 	// seatsFile keeps who else has one, for a start at which no API answers that
@@ -265,19 +268,35 @@ func (e *Engine) MayLeave(ctx context.Context) (bool, error) {
 }
 
 // isListed asks the other members of the control plane whether etcd has the node
-// on its list.
+// on its list. What a cluster says that somebody began anew in the old one's place
+// counts nothing: the node's data may be all that is left of that.
 func (e *Engine) isListed(ctx context.Context) (bool, error) {
+	known, err := os.ReadFile(filepath.Join(e.Root, seatEtcd))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
 	listed := false
-	err := e.others(ctx, func(_ *http.Client, _ string, own []etcdMember) error {
+	err = e.others(ctx, func(_ *http.Client, url, cluster string, own []etcdMember) error {
+		if len(known) > 0 && cluster != string(known) {
+			return fmt.Errorf("%s: another cluster is in the place of the one that the node is of", url)
+		}
 		listed = len(own) > 0
 		return nil
 	})
 	return listed, err
 }
 
+// knowEtcd writes down whose member the node has become.
+func (e *Engine) knowEtcd(ctx context.Context) error {
+	return e.others(ctx, func(_ *http.Client, _, cluster string, _ []etcdMember) error {
+		return e.write(seatEtcd, []byte(cluster))
+	})
+}
+
 // findSeats asks the control-plane nodes of other cubes whether they are of this
-// node's cluster: one that was off or is new does not know whom to call if all of
-// its own cube are gone.
+// node's cluster, and those of the own cube whom they call: one that was off or is
+// new does not know whom to call if all of its own cube are gone, and must not
+// begin in their place.
 func (e *Engine) findSeats(ctx context.Context) error {
 	if len(e.Config.Cubes) < spreadCubes {
 		return nil
@@ -290,11 +309,21 @@ func (e *Engine) findSeats(ctx context.Context) error {
 			}
 		}
 	}
+	for _, p := range e.Node.Peers {
+		if p.Name != e.Node.Hostname && e.homeOf(p.Cube) == e.clusterCube() && !e.isForeign(p.Name) {
+			others = append(others, p)
+		}
+	}
 	names := e.knownSeats(e.clusterCube())
 	for _, a := range e.askAll(ctx, others) {
-		if a.err == nil && a.Seated && e.isWith(a.peer) {
+		if a.err != nil || !e.isWith(a.peer) {
+			continue
+		}
+		names = append(names, a.Seats...)
+		if a.Seated {
 			names = append(names, a.Name)
 		}
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == e.Node.Hostname })
 	return e.keepSeats(names)
 }

@@ -114,8 +114,11 @@ func TestSeatsOfEtcd(t *testing.T) {
 	}
 	join(beta)
 	stop := join(gamma)
-	if err := errors.Join(gamma.write(seatOf, []byte("a")), gamma.choose()); err != nil {
+	if err := errors.Join(gamma.write(seatOf, []byte("a")), gamma.choose(), gamma.knowEtcd(t.Context())); err != nil {
 		t.Fatal(err)
+	}
+	if id, err := os.ReadFile(filepath.Join(gamma.Root, seatEtcd)); err != nil || len(id) < 10 {
+		t.Errorf("it is a member of %q, %v", id, err)
 	}
 	if may, err := gamma.MayLeave(t.Context()); may || err != nil {
 		t.Errorf("a member may leave: %v", err)

@@ -22,17 +22,18 @@ import (
 // union is the cluster of alpha, of which beta and gamma became parts: one node of
 // each cube, at 127.77.1.1 to 127.77.3.1, with an API and an etcd that are lists.
 type union struct {
-	t       *testing.T
-	cluster cluster
-	api     *fakeAPI
-	members []etcdMember
-	serves  map[string]bool // whose API server answers
-	leader  *Merging
-	guests  []*Engine
-	record  merge.Record
-	now     time.Time
-	cut     int // the programs that run until one is cut off
-	ran     map[string][]string
+	t           *testing.T
+	cluster     cluster
+	api         *fakeAPI
+	members     []etcdMember
+	etcdCluster string
+	serves      map[string]bool // whose API server answers
+	leader      *Merging
+	guests      []*Engine
+	record      merge.Record
+	now         time.Time
+	cut         int // the programs that run until one is cut off
+	ran         map[string][]string
 }
 
 func newUnion(t *testing.T) *union {
@@ -45,7 +46,7 @@ func newUnionOf(t *testing.T, standIns bool) *union {
 	t.Helper()
 	c := newCluster(t, 1)
 	u := &union{
-		t: t, cluster: c, api: &fakeAPI{objects: map[string]object{}}, serves: map[string]bool{"alpha1": true}, now: time.Unix(1800000000, 0),
+		t: t, cluster: c, api: &fakeAPI{objects: map[string]object{}}, etcdCluster: "7", serves: map[string]bool{"alpha1": true}, now: time.Unix(1800000000, 0),
 		members: []etcdMember{{ID: "1", Name: "alpha1", PeerURLs: []string{"https://127.77.1.1:2380"}}}, ran: map[string][]string{},
 		record: merge.Record{ID: "a", Cube: "alpha", Phase: merge.Alone, Version: 1, Term: 1, Guests: []merge.Guest{
 			{ID: "b", Cube: "beta", Term: 2, State: merge.Absorbed}, {ID: "c", Cube: "gamma", Term: 2, State: merge.Absorbed},
@@ -145,7 +146,7 @@ func (u *union) etcd(w http.ResponseWriter, r *http.Request) {
 	}
 	_ = json.NewDecoder(r.Body).Decode(&question)
 	u.members = slices.DeleteFunc(u.members, func(m etcdMember) bool { return m.ID == question.ID })
-	_ = json.NewEncoder(w).Encode(map[string]any{"members": u.members})
+	_ = json.NewEncoder(w).Encode(map[string]any{"header": map[string]string{"cluster_id": u.etcdCluster}, "members": u.members})
 }
 
 // run does what a program of a node would do.
@@ -349,6 +350,18 @@ func TestSeatStays(t *testing.T) {
 	if len(u.members) != 3 || u.api.objects["/api/v1/nodes/gamma1"] == nil || len(u.record.Spread) != 2 {
 		t.Errorf("members %q, record %+v", u.names(), u.record)
 	}
+	// Somebody begins a cluster in alpha's place: its word is not enough to give up
+	// what may be all that is left of the old one.
+	members, beta := u.members, u.guests[0]
+	u.members, u.etcdCluster = u.members[:1], "8"
+	if err := beta.observe(t.Context(), nil); err != nil && !errors.Is(err, joind.ErrChanged) {
+		t.Fatal(err)
+	}
+	if beta.exists(seatLost) || !beta.exists(etcdData) {
+		t.Error("its data is given up for a cluster that began anew")
+	}
+	u.members, u.etcdCluster = members, "7"
+	u.turn()
 	for _, e := range u.guests {
 		e.serve(t)
 	}

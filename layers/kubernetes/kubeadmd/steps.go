@@ -136,6 +136,11 @@ func (e *Engine) Join(ctx context.Context) error {
 	if err := e.kubeadm(ctx, "join", counter, joinPhases(), e.joining()); err != nil {
 		return err
 	}
+	if e.IsSeated() {
+		if err := e.knowEtcd(ctx); err != nil {
+			return err
+		}
+	}
 	if err := e.startServices(ctx); err != nil {
 		return err
 	}
