@@ -309,3 +309,55 @@ func TestSpreadConverges(t *testing.T) {
 		}
 	}
 }
+
+// A cube left for good if it lives on its own again, said so, or a person does;
+// not if it is silent, and not any more once it came back.
+func TestLeft(t *testing.T) {
+	guest := Guest{ID: "2", Cube: "beta", Term: 3, State: Absorbed}
+	leader := Record{ID: "1", Cube: "alpha", Phase: Alone, Guests: []Guest{guest, {ID: "3", Cube: "gamma", Term: 1, State: Absorbed}}}
+	s := Settings{Mode: Auto}
+	answered, reply := s.Answer(leader, Request{Kind: Leave, From: Record{ID: "2", Cube: "beta", Term: 3}}, false)
+	if reply.Verdict != Yes {
+		t.Errorf("%+v", reply)
+	}
+	other, _ := s.Answer(leader, Request{Kind: Leave, From: Record{ID: "9", Cube: "beta", Term: 3}}, false)
+	step := func(r Record, v Sight) Record {
+		r, _ = s.Step(r, v)
+		return r
+	}
+	seated := leader
+	seated.Spread = []Seat{{"beta1", "beta"}}
+	for name, test := range map[string]struct {
+		r       Record
+		left    string
+		forgets bool
+	}{
+		"silent":               {step(leader, Sight{}), "", false},
+		"it said so":           {answered, "beta", true},
+		"another one said so":  {other, "", false},
+		"it lives":             {step(leader, Sight{Heard: []Record{{ID: "2", Cube: "beta", Term: 4, Phase: Alone, Born: 1}}}), "beta", true},
+		"an old announcement":  {step(leader, Sight{Heard: []Record{{ID: "2", Cube: "beta", Term: 3, Phase: Dissolved, Born: 1}}}), "", false},
+		"a person says so":     {step(leader, Sight{Order: Forget + "gamma"}), "gamma", true},
+		"of one without merge": {step(leader, Sight{Order: Forget + "delta"}), "", false},
+		"with a seat":          {step(seated, Sight{Order: Forget + "beta"}), "beta", false},
+		"it came back":         {answered.with(Guest{ID: "2", Cube: "beta", Term: 5, State: Absorbed}), "", false},
+	} {
+		for _, cube := range []string{"beta", "gamma", "delta"} {
+			if test.r.hasLeft(cube) != (cube == test.left) {
+				t.Errorf("%s: %s left: %v", name, cube, test.r.hasLeft(cube))
+			}
+		}
+		_, actions := s.Step(test.r, Sight{})
+		if slices.ContainsFunc(actions, func(a Action) bool { return a.Do == DoForget }) != test.forgets {
+			t.Errorf("%s: %+v", name, actions)
+		}
+	}
+	for _, test := range []struct {
+		r    Record
+		want Verdict
+	}{{leader, Yes}, {seated, No}} {
+		if _, reply := s.Answer(test.r, Request{Kind: Release, From: Record{ID: "2", Cube: "beta", Term: 3}}, true); reply.Verdict != test.want {
+			t.Errorf("undone, with seats %v: %+v", test.r.Spread, reply)
+		}
+	}
+}
