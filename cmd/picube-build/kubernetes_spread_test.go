@@ -23,7 +23,9 @@ func TestMergeSpreads(t *testing.T) {
 	for i, c := range cubes {
 		all = append(all, c.start(t, m.e, c.name, nil))
 		m.alpha, m.beta = all[0], all[min(i, 1)]
-		c.ready(t, all[i]) // in this order, so that alpha is the eldest
+	}
+	for i, c := range cubes {
+		c.ready(t, all[i])
 		all[i].apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: of-%s, namespace: default}\ndata: {from: %[1]s}\n", c.name))
 	}
 	begin := time.Now()

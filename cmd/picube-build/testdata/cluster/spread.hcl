@@ -10,6 +10,10 @@ cube "alpha" {
   kubernetes {
     version       = "1.34.4"
     control_plane = 1
+
+    merge {
+      lead = "alpha"
+    }
   }
 }
 
