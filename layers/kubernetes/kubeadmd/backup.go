@@ -204,7 +204,12 @@ func (e *Engine) push(ctx context.Context, m Member, b Backup, r io.Reader) erro
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, peerURL(m, backupsPath+b.String()), io.NopCloser(r))
+	return put(ctx, client, peerURL(m, backupsPath+b.String()), io.NopCloser(r))
+}
+
+// put sends something to another node, which has nothing to answer.
+func put(ctx context.Context, client *http.Client, url string, body io.Reader) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, url, body)
 	if err != nil {
 		return err
 	}

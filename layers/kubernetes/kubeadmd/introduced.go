@@ -513,18 +513,5 @@ func (e *Engine) bring(ctx context.Context, m Member, data []byte) error {
 		return err
 	}
 	client.Timeout = lookTimeout
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, peerURL(m, introductionPath), bytes.NewReader(data))
-	if err != nil {
-		return err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusNoContent {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
-		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(text)))
-	}
-	return nil
+	return put(ctx, client, peerURL(m, introductionPath), bytes.NewReader(data))
 }
