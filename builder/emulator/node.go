@@ -93,6 +93,7 @@ const (
 	waitDelay    = 5 * time.Second  // for the pipes of a QEMU that is dead
 	afterDeath   = time.Second      // for the rest of a panic's text
 	buttonLimit  = 10 * time.Second // to say something more once the power button is pressed, on a quick host
+	buttonAgain  = 5 * time.Second  // between two presses
 )
 
 func newNode(e *Emulator, card Card, number int) *Node {
@@ -236,14 +237,21 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	if err := r.qmp.run("system_powerdown", nil); err != nil {
 		return fmt.Errorf("node %s: %w", n.card.Name, err)
 	}
+	limit := func() time.Duration { return time.Duration(float64(buttonLimit) * n.e.Pace()) }
+	heed, again := time.NewTimer(limit()), time.NewTicker(buttonAgain)
+	defer heed.Stop()
+	defer again.Stop()
 	for {
 		_, _, _, said := n.console.since(1 << 62)
-		heed := time.NewTimer(time.Duration(float64(buttonLimit) * n.e.Pace()))
 		select {
 		case <-r.done:
 			return nil
 		case <-said:
-			heed.Stop()
+			heed.Reset(limit())
+		case <-again.C:
+			// A system that is still starting did not notice; one that is gone says
+			// so by itself.
+			_ = r.qmp.run("system_powerdown", nil)
 		case <-heed.C:
 			return fmt.Errorf("node %s: cannot shut it down: it does not heed the power button", n.card.Name)
 		case <-ctx.Done():
