@@ -299,6 +299,49 @@ func TestPower(t *testing.T) {
 	nothingLeft(t, e)
 }
 
+// TestRecall has two nodes become what they were, in memory, on their cards and
+// towards each other, though one has lost its power since.
+func TestRecall(t *testing.T) {
+	ctx := testContext(t)
+	c := newCards(t)
+	e := newEmulator(t, Config{})
+	if err := e.Recall(ctx); err != nil {
+		t.Error("no nodes, nothing to recall: ", err)
+	}
+	nodes := start(t, ctx, e, c.card(1, ""), c.card(2, ""))
+	if err := e.Recall(ctx); err == nil || !strings.Contains(err.Error(), "node rpi2: cannot recall what was never kept") {
+		t.Errorf("nothing was kept: %v", err)
+	}
+	for _, n := range nodes {
+		must(t, ctx, n, "write then")
+	}
+	if err := e.Keep(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for _, n := range nodes {
+			must(t, ctx, n, "write now")
+		}
+		nodes[1].PullPlug()
+		if err := e.Recall(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range nodes {
+			if got := must(t, ctx, n, "read"); got != "then" {
+				t.Errorf("%s remembers %q", n.Name(), got)
+			}
+			if s, _ := n.Stage(); s != Login {
+				t.Errorf("%s: %v", n.Name(), s)
+			}
+		}
+	}
+	nodes[1].PullPlug()
+	if err := e.Keep(); err == nil || !strings.Contains(err.Error(), "node rpi2: it is off") {
+		t.Errorf("a node without power: %v", err)
+	}
+	nothingLeft(t, e)
+}
+
 func TestFailures(t *testing.T) {
 	ctx := testContext(t)
 	c := newCards(t)

@@ -53,6 +53,7 @@ type Node struct {
 	segment   string
 	changed   chan struct{} // closed and replaced with each change
 	client    *ssh.Client
+	moment    *moment // what Recall brings back; nil: nothing
 }
 
 // run is a machine from power on to power off.

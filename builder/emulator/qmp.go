@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 )
 
@@ -76,6 +77,29 @@ func (q *qmp) shutdownReason() string {
 
 // run has QEMU execute a command.
 func (q *qmp) run(command string, arguments map[string]any) error {
+	_, err := q.ask(command, arguments)
+	return err
+}
+
+// monitor has QEMU execute a line of its monitor for people: the protocol's own
+// commands for snapshots are jobs whose end must be asked for. Such a line says
+// something only if it fails.
+func (q *qmp) monitor(line string) error {
+	said, err := q.ask("human-monitor-command", map[string]any{"command-line": line})
+	if err != nil {
+		return err
+	}
+	var text string
+	if err := json.Unmarshal(said, &text); err != nil {
+		return fmt.Errorf("QEMU: cannot read its answer to %s: %w", line, err)
+	}
+	if text = strings.TrimSpace(text); text != "" {
+		return fmt.Errorf("QEMU: cannot %s: %s", line, text)
+	}
+	return nil
+}
+
+func (q *qmp) ask(command string, arguments map[string]any) (json.RawMessage, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	message := map[string]any{"execute": command}
@@ -84,19 +108,19 @@ func (q *qmp) run(command string, arguments map[string]any) error {
 	}
 	b, err := json.Marshal(message)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := q.conn.Write(b); err != nil {
-		return fmt.Errorf("QEMU: cannot tell it to %s: %w", command, err)
+		return nil, fmt.Errorf("QEMU: cannot tell it to %s: %w", command, err)
 	}
 	a, ok := <-q.answers
 	switch {
 	case !ok:
-		return fmt.Errorf("QEMU: cannot tell it to %s: %w", command, errGone)
+		return nil, fmt.Errorf("QEMU: cannot tell it to %s: %w", command, errGone)
 	case a.Error != nil:
-		return fmt.Errorf("QEMU: cannot %s: %s", command, a.Error.Description)
+		return nil, fmt.Errorf("QEMU: cannot %s: %s", command, a.Error.Description)
 	}
-	return nil
+	return a.Return, nil
 }
 
 var errGone = errors.New("it has ended")
