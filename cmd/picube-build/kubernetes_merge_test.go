@@ -67,6 +67,8 @@ func TestMerge(t *testing.T) {
 		{"the cable is cut while it closes", m.cableCut(merge.Closing)},
 		{"the plug of the leader is pulled", m.leaderDies},
 		{"both have a node of one name", m.namesakes},
+		{"the cable is cut while it asks", m.cableCut(merge.Asking)},
+		{"the cable is cut while it keeps a snapshot", m.cableCut(merge.Snapshot)},
 	} {
 		begin := time.Now()
 		if !t.Run(part.name, part.test) {
