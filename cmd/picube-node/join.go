@@ -78,6 +78,7 @@ func joinOne(ctx context.Context, v *voice, log *slog.Logger) error {
 	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
 	g.Go(func() error { return joiner.Run(ctx) })
 	g.Go(func() error { return engine.Resume(ctx) })
+	g.Go(func() error { return engine.FollowClock(ctx) })
 	g.Go(func() error { return runIntroductions(ctx, engine, v, log) })
 	if engine.Merges() {
 		g.Go(func() error { return runMerge(ctx, engine, v, log) })

@@ -234,23 +234,32 @@ func (e *Engine) readHost(i *introduced, own *x509.Certificate) error {
 
 // own returns the node's certificate among all, for a key that it has.
 func (e *Engine) own(all map[string][]byte, keyFile string) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(e.Root, keyFile))
+	key, err := e.key(keyFile)
 	if err != nil {
 		return nil, err
-	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, fmt.Errorf("%s: cannot find a key in it", keyFile)
-	}
-	key, err := x509.ParseECPrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", keyFile, err)
 	}
 	der, err := introduction.Certificate(all, e.Node.Hostname, key.Public().(*ecdsa.PublicKey))
 	if err == nil && der == nil {
 		err = fmt.Errorf("introduction: it has no certificate for %s", e.Node.Hostname)
 	}
 	return der, err
+}
+
+// key reads one of the keys that came with the card.
+func (e *Engine) key(name string) (*ecdsa.PrivateKey, error) {
+	text, err := os.ReadFile(filepath.Join(e.Root, name))
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("%s: cannot find a key in it", name)
+	}
+	key, err := x509.ParseECPrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return key, nil
 }
 
 // TakeIntroduction keeps an introduction if it is for this node and new. It

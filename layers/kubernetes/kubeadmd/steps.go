@@ -15,7 +15,8 @@ import (
 // step is a part of what kubeadm does, after which the node has time to breathe.
 type step struct {
 	phases []string
-	wait   string // URL that must answer 200; may be empty
+	then   func() error // is done after them; may be nil
+	wait   string       // URL that must answer 200; may be empty
 	// done reports that the step's end is reached, whatever kubeadm says; may
 	// be nil.
 	done func(context.Context) bool
@@ -52,7 +53,7 @@ const etcdReady = "http://127.0.0.1:2381/readyz"
 // look for what a card is known to have.
 func (e *Engine) beginning() []step {
 	return []step{
-		{phases: []string{"certs", "kubeconfig", "etcd", "kubelet-start"}, wait: etcdReady},
+		{phases: []string{"certs", "kubeconfig", "etcd", "kubelet-start"}, then: e.backdate, wait: etcdReady},
 		{phases: []string{"control-plane/apiserver"}, wait: "https://" + endpoint() + "/readyz"},
 		{phases: []string{"control-plane/controller-manager", "upload-config", "mark-control-plane"}},
 		{phases: []string{"control-plane/scheduler", "addon/coredns"}},
@@ -76,7 +77,7 @@ func (e *Engine) joining() []step {
 		kubelet, bootstrap = nil, nil
 	}
 	return []step{
-		{phases: append([]string{"control-plane-prepare/certs", "control-plane-prepare/kubeconfig"}, kubelet...)},
+		{phases: append([]string{"control-plane-prepare/certs", "control-plane-prepare/kubeconfig"}, kubelet...), then: e.backdate},
 		{phases: []string{"check-etcd", "etcd-join"}, wait: etcdReady, done: e.votes},
 		{phases: []string{"control-plane-prepare/control-plane"}, wait: fmt.Sprintf("https://127.0.0.1:%d/readyz%s", APIPort, withoutRoles)},
 		{phases: append(bootstrap, "control-plane-join/mark-control-plane")},
@@ -172,6 +173,11 @@ func (e *Engine) kubeadm(ctx context.Context, verb, counter string, all []string
 		if err := e.unlessDone(ctx, step, verb, "--config", filepath.Join(e.Root, file),
 			"--skip-phases", strings.Join(skipped, ","), "--ignore-preflight-errors", "all"); err != nil {
 			return err
+		}
+		if step.then != nil {
+			if err := step.then(); err != nil {
+				return err
+			}
 		}
 		if step.wait != "" {
 			if err := e.Wait(ctx, step.wait); err != nil {
