@@ -162,7 +162,13 @@ func TestClusterFaults(t *testing.T) {
 // answers, a new pod starts, and the node comes back on a new card.
 func TestClusterOfThree(t *testing.T) {
 	e, c := startCluster(t, openCards(t, filepath.Join(buildCluster(t, "cluster.hcl", 3, 3), "picube")), 3)
+	api := &outages{what: "the API", ask: readyz, want: "ok"}
+	api.forget()
+	for _, n := range e.Nodes() {
+		go api.watch(t.Context(), n)
+	}
 	for i, dead := range e.Nodes() {
+		begin := time.Now()
 		dead.PullPlug()
 		c.first = e.Nodes()[(i+1)%3]
 		c.eventually(t, "get --raw /readyz", "ok")
@@ -175,8 +181,15 @@ func TestClusterOfThree(t *testing.T) {
 		}
 		ready(t, dead)
 		c.eventually(t, "get node "+dead.Name()+" --no-headers", " Ready ")
+		t.Logf("%s after its plug was pulled %s is back on a new card\n%s", time.Since(begin).Round(time.Second), dead.Name(), api)
+		api.forget()
 	}
 	t.Log(c.kubectl(t, "get pods -A -o wide"))
+}
+
+// readyz asks a control-plane node whether it serves, as anybody may.
+func readyz(ctx context.Context, n *emulator.Node) (string, error) {
+	return fetch(ctx, n, 6443, "https://"+n.Name()+"/readyz")
 }
 
 // TestClusterRestore flashes the card of the only control plane anew: it comes

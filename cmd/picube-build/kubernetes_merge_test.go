@@ -535,13 +535,19 @@ func question(t *testing.T, n *emulator.Node, pair tls.Certificate, q merge.Requ
 
 // get asks the shop at one node.
 func get(ctx context.Context, n *emulator.Node) (string, error) {
+	return fetch(ctx, n, shop, "http://shop/probe")
+}
+
+// fetch gets what a node has at a URL, in a connection of its own; it does not
+// care for who that is.
+func fetch(ctx context.Context, n *emulator.Node, port uint16, url string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return n.Dial(ctx, shop) },
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return n.Dial(ctx, port) },
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://shop/probe", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
@@ -551,12 +557,19 @@ func get(ctx context.Context, n *emulator.Node) (string, error) {
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, answer)
+	}
 	return string(answer), err
 }
 
-// outages are the longest times for which the shop did not answer: at each
+// outages are the longest times for which something did not answer: at each
 // node, and at none of them.
 type outages struct {
+	what string
+	ask  func(context.Context, *emulator.Node) (string, error)
+	want string // in an answer of the right one
+
 	mu      sync.Mutex
 	last    map[string]time.Time
 	longest map[string]time.Duration
@@ -568,7 +581,7 @@ type outages struct {
 const anywhere = "all nodes"
 
 func newOutages() *outages {
-	o := &outages{}
+	o := &outages{what: "the shop", ask: get, want: " says soup"}
 	o.forget()
 	return o
 }
@@ -583,7 +596,7 @@ func (o *outages) forget() {
 
 func (o *outages) watch(ctx context.Context, n *emulator.Node) {
 	for ; ctx.Err() == nil; time.Sleep(2 * time.Second) {
-		if answer, err := get(ctx, n); err == nil {
+		if answer, err := o.ask(ctx, n); err == nil {
 			o.answered(n.Name(), strings.TrimSpace(answer))
 		}
 	}
@@ -593,7 +606,7 @@ func (o *outages) answered(at, by string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	right := strings.Contains(by, " says soup")
+	right := strings.Contains(by, o.want)
 	if !right {
 		o.wrong++
 		by += " (wrong)"
@@ -626,7 +639,7 @@ func (o *outages) String() string {
 	defer o.mu.Unlock()
 	var b strings.Builder
 	for _, at := range slices.Sorted(maps.Keys(o.last)) {
-		fmt.Fprintf(&b, "the shop was away at %s for at most %s\n", at, max(o.longest[at], time.Since(o.last[at])).Round(time.Second))
+		fmt.Fprintf(&b, "%s was away at %s for at most %s\n", o.what, at, max(o.longest[at], time.Since(o.last[at])).Round(time.Second))
 	}
 	return b.String() + strings.Join(o.moves, "\n")
 }
