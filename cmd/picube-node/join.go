@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/picube/picube-build/layers/clock/clockd"
 	"github.com/picube/picube-build/layers/cluster/joind"
 	"github.com/picube/picube-build/layers/cluster/proxyd"
 	"github.com/picube/picube-build/layers/kubernetes/kubeadmd"
@@ -24,8 +25,9 @@ import (
 func join(ctx context.Context) error {
 	log := logger()
 	v := &voice{log: log}
+	w := &clockd.Watch{Now: time.Now, Pause: pause}
 	for {
-		err := joinOne(ctx, v, log)
+		err := joinOne(ctx, v, w, log)
 		if !errors.Is(err, errMoved) && !errors.Is(err, errIntroduced) && !errors.Is(err, joind.ErrChanged) {
 			return err
 		}
@@ -33,7 +35,7 @@ func join(ctx context.Context) error {
 }
 
 // joinOne does so for the cluster that the node is of now.
-func joinOne(ctx context.Context, v *voice, log *slog.Logger) error {
+func joinOne(ctx context.Context, v *voice, w *clockd.Watch, log *slog.Logger) error {
 	engine, err := openEngine(v, log)
 	if err != nil {
 		return err
@@ -78,7 +80,12 @@ func joinOne(ctx context.Context, v *voice, log *slog.Logger) error {
 	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
 	g.Go(func() error { return joiner.Run(ctx) })
 	g.Go(func() error { return engine.Resume(ctx) })
-	g.Go(func() error { return engine.FollowClock(ctx) })
+	g.Go(func() error {
+		return w.Follow(ctx, func() error {
+			log.Warn("the clock was set back, the kubelet starts anew")
+			return engine.RenewTokens(ctx)
+		})
+	})
 	g.Go(func() error { return runIntroductions(ctx, engine, v, log) })
 	if engine.Merges() {
 		g.Go(func() error { return runMerge(ctx, engine, v, log) })

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"time"
 )
 
 // A cube may begin with a clock that is hours ahead, and be set right when it
@@ -119,34 +118,10 @@ func (e *Engine) elder(text []byte, authority string) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
-// FollowClock looks after the node's clock until ctx ends. A token that was
+// RenewTokens has pods get other tokens, once the clock was set back. One that was
 // issued in what is the future now is taken by no API server, but for a minute
 // (Kubernetes, pkg/serviceaccount/claims.go); the kubelet asks for another one
 // late in the life of the one that it has in memory, or when it starts.
-func (e *Engine) FollowClock(ctx context.Context) error {
-	for {
-		last := e.Now()
-		if err := e.Pause(ctx, clockPause); err != nil {
-			return err
-		}
-		// Wall clocks, in which a step is seen.
-		back := last.Round(0).Add(clockPause).Sub(e.Now().Round(0))
-		if back <= clockLeeway {
-			continue
-		}
-		e.Say(fmt.Sprintf("the clock was set back by %s", back.Round(time.Second)))
-		// The control plane's clock may follow a little later.
-		if err := e.Pause(ctx, clockSettles); err != nil {
-			return err
-		}
-		if err := e.systemctl(ctx, "try-restart", "kubelet.service"); err != nil {
-			return err
-		}
-	}
+func (e *Engine) RenewTokens(ctx context.Context) error {
+	return e.systemctl(ctx, "try-restart", "kubelet.service")
 }
-
-const (
-	clockPause   = 20 * time.Second
-	clockLeeway  = time.Minute
-	clockSettles = 3 * time.Minute // chrony asks at least every 64 s
-)

@@ -1,7 +1,6 @@
 package kubeadmd
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,7 +8,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
-	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -166,38 +164,5 @@ func TestBackdate(t *testing.T) {
 	}
 	if err != nil && strings.Contains(err.Error(), "peer") {
 		t.Errorf("what is not there: %v", err)
-	}
-}
-
-func TestFollowClock(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		steps []time.Duration // of the clock, in each pause
-		want  int             // starts of the kubelet
-	}{
-		{"goes on", []time.Duration{20 * time.Second, 25 * time.Second, time.Hour}, 0},
-		{"forward", []time.Duration{20 * time.Second, 9000 * time.Hour}, 0},
-		{"a second back", []time.Duration{19 * time.Second, 19 * time.Second}, 0},
-		{"three hours back", []time.Duration{20 * time.Second, -3 * time.Hour, 3 * time.Minute, 20 * time.Second}, 1},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			e, ran := engine(t, node(1, "worker"), config(1))
-			now := time.Date(2026, 11, 22, 23, 0, 0, 0, time.UTC)
-			e.Now = func() time.Time { return now }
-			left := test.steps
-			e.Pause = func(context.Context, time.Duration) error {
-				if len(left) == 0 {
-					return context.Canceled
-				}
-				now, left = now.Add(left[0]), left[1:]
-				return nil
-			}
-			if err := e.FollowClock(t.Context()); !errors.Is(err, context.Canceled) {
-				t.Error(err)
-			}
-			if got := len(*ran); got != test.want || got > 0 && (*ran)[0] != "systemctl --no-block try-restart kubelet.service" {
-				t.Errorf("ran %q", *ran)
-			}
-		})
 	}
 }
