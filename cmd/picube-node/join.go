@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/picube/picube-build/layers/clock/clockd"
 	"github.com/picube/picube-build/layers/cluster/joind"
 	"github.com/picube/picube-build/layers/cluster/proxyd"
 	"github.com/picube/picube-build/layers/kubernetes/kubeadmd"
@@ -25,9 +24,8 @@ import (
 func join(ctx context.Context) error {
 	log := logger()
 	v := &voice{log: log}
-	w := &clockd.Watch{Now: time.Now, Pause: pause}
 	for {
-		err := joinOne(ctx, v, w, log)
+		err := joinOne(ctx, v, log)
 		if !errors.Is(err, errMoved) && !errors.Is(err, errIntroduced) && !errors.Is(err, joind.ErrChanged) {
 			return err
 		}
@@ -35,7 +33,7 @@ func join(ctx context.Context) error {
 }
 
 // joinOne does so for the cluster that the node is of now.
-func joinOne(ctx context.Context, v *voice, w *clockd.Watch, log *slog.Logger) error {
+func joinOne(ctx context.Context, v *voice, log *slog.Logger) error {
 	engine, err := openEngine(v, log)
 	if err != nil {
 		return err
@@ -48,6 +46,7 @@ func joinOne(ctx context.Context, v *voice, w *clockd.Watch, log *slog.Logger) e
 	}
 	kernel := kubeadmd.Kernel{Engine: engine}
 	engine.Pause, engine.Signal, engine.DropBridge = pause, kernel.Signal, kernel.DropBridge
+	engine.Runtime = kubeadmd.Containerd{}
 	engine.Say = func(text string) { v.say(&v.cluster, text) }
 	v.say(&v.merge, "")
 	v.say(&v.beside, "")
@@ -79,13 +78,7 @@ func joinOne(ctx context.Context, v *voice, w *clockd.Watch, log *slog.Logger) e
 	g.Go(func() error { return keepBackups(ctx, engine, log) })
 	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
 	g.Go(func() error { return joiner.Run(ctx) })
-	g.Go(func() error { return engine.Resume(ctx) })
-	g.Go(func() error {
-		return w.Follow(ctx, func() error {
-			log.Warn("the clock was set back, the kubelet starts anew")
-			return engine.RenewTokens(ctx)
-		})
-	})
+	g.Go(func() error { return engine.FollowClock(ctx, log) })
 	g.Go(func() error { return runIntroductions(ctx, engine, v, log) })
 	if engine.Merges() {
 		g.Go(func() error { return runMerge(ctx, engine, v, log) })

@@ -1,8 +1,6 @@
 package clockd
 
 import (
-	"context"
-	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -54,47 +52,5 @@ func TestSources(t *testing.T) {
 		if got := c.Sources(own); got != want {
 			t.Errorf("%s:\n%s", own, got)
 		}
-	}
-}
-
-func TestWatch(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		steps []time.Duration // of the clock, in each pause; 0: Follow ends, and is called again
-		want  int
-	}{
-		{"goes on", []time.Duration{20 * time.Second, 25 * time.Second, 0, time.Hour}, 0},
-		{"forward", []time.Duration{20 * time.Second, 9000 * time.Hour, 20 * time.Second}, 0},
-		{"a second back", []time.Duration{-time.Second, 5 * time.Minute}, 0},
-		{"three hours back", []time.Duration{20 * time.Second, -3 * time.Hour, 3 * time.Minute, 20 * time.Second}, 1},
-		{"while nobody looks", []time.Duration{-3 * time.Hour, 0, 0, 3 * time.Minute, 0, time.Hour}, 1},
-		{"twice", []time.Duration{-3 * time.Hour, 2 * time.Minute, -3 * time.Hour, 2 * time.Minute, time.Minute, time.Minute}, 1},
-		{"soon again", []time.Duration{-3 * time.Hour, 4 * time.Minute, -3 * time.Hour, 4 * time.Minute}, 2},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			now := time.Date(2026, 11, 22, 23, 0, 0, 0, time.UTC)
-			left, got := test.steps, 0
-			w := Watch{Now: func() time.Time { return now }}
-			w.Pause = func(context.Context, time.Duration) error {
-				if len(left) == 0 {
-					return context.Canceled
-				}
-				step := left[0]
-				now, left = now.Add(step), left[1:]
-				if step == 0 {
-					return context.DeadlineExceeded
-				}
-				return nil
-			}
-			for {
-				err := w.Follow(t.Context(), func() error { got++; return nil })
-				if errors.Is(err, context.Canceled) {
-					break
-				}
-			}
-			if got != test.want {
-				t.Errorf("told %d times, want %d", got, test.want)
-			}
-		})
 	}
 }

@@ -2,7 +2,6 @@ package kubeadmd
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
@@ -14,11 +13,6 @@ import (
 	"path/filepath"
 	"regexp"
 )
-
-// A cube may begin with a clock that is hours ahead, and be set right when it
-// meets another one, or the internet. What it has issued by then would be valid
-// some time later only: certificates, whose time kubeadm counts from five
-// minutes ago, and the tokens of pods.
 
 // issued are the certificates that kubeadm signs, by the authority of each;
 // names without ".crt" and ".key".
@@ -41,8 +35,9 @@ func issuedConfigs() []string {
 var clientCertificate = regexp.MustCompile(`client-certificate-data: *([A-Za-z0-9+/=]+)`)
 
 // backdate makes what kubeadm has signed valid from the same day on as the
-// authority that signed it, as everything is that comes with a card. What runs
-// already reads its certificate anew for each connection (etcd).
+// authority that signed it, as everything is that comes with a card: kubeadm
+// counts from five minutes ago, and a clock that was ahead may be set back. What
+// runs already reads its certificate anew for each connection (etcd).
 func (e *Engine) backdate() error {
 	var errs []error
 	for authority, names := range issued() {
@@ -116,12 +111,4 @@ func (e *Engine) elder(text []byte, authority string) ([]byte, error) {
 		return nil, err
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
-}
-
-// RenewTokens has pods get other tokens, once the clock was set back. One that was
-// issued in what is the future now is taken by no API server, but for a minute
-// (Kubernetes, pkg/serviceaccount/claims.go); the kubelet asks for another one
-// late in the life of the one that it has in memory, or when it starts.
-func (e *Engine) RenewTokens(ctx context.Context) error {
-	return e.systemctl(ctx, "try-restart", "kubelet.service")
 }

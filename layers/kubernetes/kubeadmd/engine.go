@@ -41,6 +41,7 @@ type Engine struct {
 	// Signal and DropBridge act on the node's processes and its pods' network.
 	Signal     func(pid int, s syscall.Signal) error
 	DropBridge func() error
+	Runtime    Runtime
 
 	answer atomic.Pointer[Answerer]
 	at     string // the cube that began the cluster that the node works for; empty: there is one

@@ -122,6 +122,9 @@ func (e *Engine) stop(ctx context.Context) error {
 	if err := e.killPods(ctx); err != nil {
 		return err
 	}
+	if err := e.removeAhead(ctx, anySandbox); err != nil {
+		return err
+	}
 	// The next cluster gives pods other addresses; a bridge with the old one
 	// would refuse them, and until there are new ones none must be given.
 	if err := e.DropBridge(); err != nil {
@@ -205,13 +208,19 @@ func (e *Engine) Hold() error {
 	if e.exists(switchedOn) {
 		return nil
 	}
-	if e.IsControlPlane() && e.IsMember() {
-		// etcd waits for nobody.
-		if err := e.moveManifests(manifestsDir, e.held(), "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"); err != nil {
-			return err
-		}
+	if err := e.holdControlPlane(); err != nil {
+		return err
 	}
 	return e.write(switchedOn, nil)
+}
+
+// holdControlPlane puts those static pods aside that Resume starts one after the
+// other; etcd waits for nobody.
+func (e *Engine) holdControlPlane() error {
+	if !e.IsControlPlane() || !e.IsMember() {
+		return nil
+	}
+	return e.moveManifests(manifestsDir, e.held(), "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml")
 }
 
 // held is where static pods wait. Those of home stay where they are as long as
