@@ -146,6 +146,8 @@ func (a API) apply(ctx context.Context, path string, o object, origin string) (w
 			return sameThere, nil
 		}
 		return "another one is there", nil
+	case text(there, "metadata", "deletionTimestamp") != "":
+		return "", errors.New("an earlier one is still being deleted there")
 	}
 	set(o, origin, "metadata", "annotations", mergedFrom)
 	code, answer, err := a.patch(ctx, path, o, origin)
@@ -184,9 +186,11 @@ func (a API) patch(ctx context.Context, path string, o object, origin string) (i
 }
 
 // isTransient reports whether a refusal is one of the first seconds of a
-// namespace: it has no service account yet.
+// namespace, which has no service account yet, or of its last ones.
 func isTransient(answer []byte) bool {
-	return strings.Contains(message(answer), "error looking up service account") || strings.Contains(message(answer), "not yet ready to handle request")
+	return slices.ContainsFunc([]string{
+		"error looking up service account", "not yet ready to handle request", "because it is being terminated",
+	}, func(words string) bool { return strings.Contains(message(answer), words) })
 }
 
 // dropNodePorts takes out which ports of nodes a service has.
@@ -239,14 +243,39 @@ func isTouched(o object) bool {
 const conflicts = "picube-merge-conflicts-"
 
 // lasting counts the objects that the leader has from this cluster until somebody
-// deletes them. Jobs that are done may go by themselves.
+// deletes them.
 func (h Handed) lasting() (n int) {
 	for name, what := range h.given {
-		if !strings.HasPrefix(name, "Job ") && what.why != sameThere {
+		if isLasting(name, what) {
 			n++
 		}
 	}
 	return n
+}
+
+// isLasting leaves out Jobs: those that are done may go by themselves.
+func isLasting(name string, what sent) bool {
+	return !strings.HasPrefix(name, "Job ") && what.why != sameThere
+}
+
+// lacks names what a cluster was given and does not have, or not for long, sorted.
+func (a API) lacks(ctx context.Context, origin string, h Handed) ([]string, error) {
+	has, err := a.given(ctx, origin)
+	if err != nil {
+		return nil, err
+	}
+	stays := map[string]bool{}
+	for _, o := range has {
+		stays[describe(o.object)] = text(o.object, "metadata", "deletionTimestamp") == ""
+	}
+	var out []string
+	for name, what := range h.given {
+		if isLasting(name, what) && !stays[name] {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 // isIntact reports whether what a cluster handed over is there, and nobody has
@@ -320,8 +349,8 @@ func (a API) prune(ctx context.Context, origin string, before map[string]sent, n
 }
 
 // withdraw deletes what a cluster handed over that lives on its own again, and
-// nobody has touched.
-func (a API) withdraw(ctx context.Context, origin string) error {
+// nobody has touched. To find that takes a while; released is asked after it.
+func (a API) withdraw(ctx context.Context, origin string, released func(context.Context) (bool, error)) error {
 	objects, kinds, err := a.everything(ctx)
 	if err != nil {
 		return err
@@ -340,6 +369,9 @@ func (a API) withdraw(ctx context.Context, origin string) error {
 		// With a definition all of its objects go, whosever they are.
 		return kind == "CustomResourceDefinition" || kind == "Namespace" && used[text(g.object, "metadata", "name")]
 	})
+	if still, err := released(ctx); err != nil || !still {
+		return err
+	}
 	return a.delete(ctx, gone)
 }
 

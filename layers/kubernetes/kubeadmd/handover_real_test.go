@@ -174,7 +174,8 @@ func TestHandOverReal(t *testing.T) {
 	if intact, err := leader.Untouched(t.Context(), "beta/1"); err != nil || intact {
 		t.Errorf("nobody changed what was handed over: %v", err)
 	}
-	if err := to.withdraw(t.Context(), "beta/1"); err != nil {
+	released := func(context.Context) (bool, error) { return true, nil }
+	if err := to.withdraw(t.Context(), "beta/1", released); err != nil {
 		t.Fatal(err)
 	}
 	left, err := to.userObjects(t.Context())

@@ -296,7 +296,8 @@ func (m *Merging) withdraw(ctx context.Context, r merge.Record, guest, cube stri
 	}
 	term := r.Guests[i].Term
 	if m.withdrawn[guest] != term {
-		if err := m.Own.withdraw(ctx, guest); err != nil {
+		released := func(ctx context.Context) (bool, error) { return m.isReleased(ctx, r.Guests[i]) }
+		if err := m.Own.withdraw(ctx, guest, released); err != nil {
 			return fmt.Errorf("withdrawing what was handed over: %w", err)
 		}
 		m.withdrawn[guest] = term
@@ -324,6 +325,14 @@ func (m *Merging) withdraw(ctx context.Context, r merge.Record, guest, cube stri
 	return nil
 }
 
+// isReleased reads anew whether a guest still is what an action was decided for: it
+// may have been let in again since, and hand over.
+func (m *Merging) isReleased(ctx context.Context, g merge.Guest) (bool, error) {
+	gone := func(context.Context) (merge.Record, error) { return merge.Record{}, errors.New("it is gone") }
+	kept, err := RecordStore{API: m.Own, New: gone}.Load(ctx)
+	return err == nil && slices.Contains(kept.Record.Guests, g), err
+}
+
 func (m *Merging) handOver(ctx context.Context, r merge.Record) error {
 	frozen := r.Phase == merge.Closing
 	if frozen {
@@ -349,6 +358,15 @@ func (m *Merging) handOver(ctx context.Context, r merge.Record) error {
 	h, err := handOver(ctx, m.Own, leader, r.ID, m.given, as)
 	if err == nil && frozen {
 		err = leader.prune(ctx, r.ID, m.given, h.present)
+	}
+	// The last look before this cluster ends: what the leader took, somebody may
+	// have deleted there since.
+	if err == nil && frozen {
+		var lacks []string
+		if lacks, err = leader.lacks(ctx, r.ID, h); len(lacks) > 0 {
+			m.given = nil // all of it is given again
+			err = fmt.Errorf("the leader does not have %s any more", strings.Join(lacks, ", "))
+		}
 	}
 	if err == nil {
 		err = m.report(ctx, leader, r, h)

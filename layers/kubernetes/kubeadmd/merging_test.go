@@ -3,6 +3,7 @@ package kubeadmd
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -161,6 +162,21 @@ func TestMerging(t *testing.T) {
 	if v := see(); !v.Frozen || v.Handed {
 		t.Errorf("frozen: %+v", v)
 	}
+	// What the leader had is gone there, or on its way: it is given once more.
+	delete(to.objects, "/api/v1/namespaces/shop")
+	handOver := func() error { return m.Do(t.Context(), r, merge.Action{Do: merge.DoHandOver, To: "a"}) }
+	if err := handOver(); err == nil || !strings.Contains(err.Error(), "the leader does not have Namespace shop any more") || see().Handed {
+		t.Errorf("what the leader has lost: %v", err)
+	}
+	do(merge.DoHandOver)
+	set(to.objects["/api/v1/namespaces/shop"], "now", "metadata", "deletionTimestamp")
+	if err := handOver(); err == nil || !strings.Contains(err.Error(), "Namespace shop") {
+		t.Errorf("what the leader is about to delete: %v", err)
+	}
+	if err := handOver(); err == nil || !strings.Contains(err.Error(), "Namespace shop: an earlier one is still being deleted there") {
+		t.Errorf("what the leader still deletes: %v", err)
+	}
+	delete(to.objects, "/api/v1/namespaces/shop")
 	do(merge.DoHandOver)
 	if !see().Handed || to.objects[core+"configmaps/gone"] != nil {
 		t.Errorf("closed, but the leader has %v", to.objects[core+"configmaps/gone"])
@@ -213,7 +229,21 @@ func TestMerging(t *testing.T) {
 		t.Errorf("untouched: %v", err)
 	}
 	lead := merge.Record{ID: "a", Guests: []merge.Guest{{ID: "b", Term: 2, State: merge.Released}}}
-	if err := l.Do(t.Context(), lead, merge.Action{Do: merge.DoWithdraw, To: "b", Request: merge.Request{From: merge.Record{Cube: "beta"}}}); err != nil {
+	withdraw := func(kept merge.Record) error {
+		text, err := json.Marshal(kept)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to.objects[recordPath] = object{"data": object{recordField: string(text)}}
+		clear(l.withdrawn)
+		return l.Do(t.Context(), lead, merge.Action{Do: merge.DoWithdraw, To: "b", Request: merge.Request{From: merge.Record{Cube: "beta"}}})
+	}
+	// Let in again while somebody looked for what is to be deleted.
+	again := merge.Record{ID: "a", Guests: []merge.Guest{{ID: "b", Term: 4, State: merge.Admitted}}}
+	if err := withdraw(again); err != nil || to.objects["/api/v1/namespaces/shop"] == nil {
+		t.Errorf("what it hands over is deleted: %v", err)
+	}
+	if err := withdraw(lead); err != nil {
 		t.Fatal(err)
 	}
 	for path, stays := range map[string]bool{apps + "web": true, core + "configmaps/clash": true, "/api/v1/namespaces/shop": false, "/api/v1/persistentvolumes/pv1": false, "/api/v1/nodes/beta1": false, "/api/v1/nodes/alpha2": true} {
