@@ -189,7 +189,11 @@ func TestClusterOfThree(t *testing.T) {
 
 // readyz asks a control-plane node whether it serves, as anybody may.
 func readyz(ctx context.Context, n *emulator.Node) (string, error) {
-	return fetch(ctx, n, 6443, "https://"+n.Name()+"/readyz")
+	answer, err := fetch(ctx, n, 6443, "https://"+n.Name()+"/readyz")
+	if err == nil && answer != "ok" {
+		err = fmt.Errorf("%s is not ready: %s", n.Name(), answer)
+	}
+	return answer, err
 }
 
 // TestClusterRestore flashes the card of the only control plane anew: it comes
