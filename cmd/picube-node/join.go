@@ -79,6 +79,7 @@ func joinOne(ctx context.Context, v *voice, log *slog.Logger) error {
 	g.Go(func() error { return proxyd.New(log, engine.Backends()...).Serve(ctx, listener) })
 	g.Go(func() error { return joiner.Run(ctx) })
 	g.Go(func() error { return engine.FollowClock(ctx, log) })
+	g.Go(func() error { return engine.ClearSandboxes(ctx, log) })
 	g.Go(func() error { return runIntroductions(ctx, engine, v, log) })
 	if engine.Merges() {
 		g.Go(func() error { return runMerge(ctx, engine, v, log) })

@@ -47,15 +47,10 @@ const (
 	aheadSettles = 3 * time.Minute
 )
 
-// FollowClock starts the control plane as Resume does, and looks after pods of the
-// future until ctx ends.
+// FollowClock starts the control plane as Resume does, and has pods of the future
+// begin anew until ctx ends.
 func (e *Engine) FollowClock(ctx context.Context, log *slog.Logger) error {
-	ended := func() {
-		if err := e.removeAhead(ctx, Sandbox.hasEnded); err != nil && ctx.Err() == nil {
-			log.Warn("will try again", "in", aheadPause, "error", err)
-		}
-	}
-	ended()
+	e.clearEnded(ctx, log)
 	if err := e.Resume(ctx); err != nil {
 		return err
 	}
@@ -64,7 +59,6 @@ func (e *Engine) FollowClock(ctx context.Context, log *slog.Logger) error {
 		if err := e.Pause(ctx, aheadPause); err != nil {
 			return err
 		}
-		ended()
 		now := e.Now()
 		switch {
 		case !e.isAhead(now):
@@ -78,6 +72,24 @@ func (e *Engine) FollowClock(ctx context.Context, log *slog.Logger) error {
 				log.Warn("will try again", "in", aheadSettles, "error", err)
 			}
 		}
+	}
+}
+
+// ClearSandboxes removes sandboxes of the future that ended, until ctx ends. It goes
+// on while FollowClock waits for a control plane, which may wait for just that: a
+// sandbox can't be removed while the kubelet starts something in it.
+func (e *Engine) ClearSandboxes(ctx context.Context, log *slog.Logger) error {
+	for {
+		if err := e.Pause(ctx, aheadPause); err != nil {
+			return err
+		}
+		e.clearEnded(ctx, log)
+	}
+}
+
+func (e *Engine) clearEnded(ctx context.Context, log *slog.Logger) {
+	if err := e.removeAhead(ctx, Sandbox.hasEnded); err != nil && ctx.Err() == nil {
+		log.Warn("will try again", "in", aheadPause, "error", err)
 	}
 }
 
