@@ -374,10 +374,18 @@ func Patches() map[string]string {
     startupProbe: {timeoutSeconds: 60, periodSeconds: 10, failureThreshold: 180}
 %s`
 	const ready = "    readinessProbe: {timeoutSeconds: 60, periodSeconds: 10, failureThreshold: 6}\n"
+	// kubeadm 1.34 has the scheduler asked every second, each time with a new TLS
+	// handshake. All of the probe stands here, for a version that does not ask.
+	const schedulerReady = `    readinessProbe:
+      httpGet: {host: 127.0.0.1, path: /readyz, port: 10259, scheme: HTTPS}
+      timeoutSeconds: 60
+      periodSeconds: 10
+      failureThreshold: 6
+`
 	return map[string]string{
 		"kube-apiserver+strategic.yaml":          fmt.Sprintf(probes, "kube-apiserver", ready),
 		"kube-controller-manager+strategic.yaml": fmt.Sprintf(probes, "kube-controller-manager", ""),
-		"kube-scheduler+strategic.yaml":          fmt.Sprintf(probes, "kube-scheduler", ""),
+		"kube-scheduler+strategic.yaml":          fmt.Sprintf(probes, "kube-scheduler", schedulerReady),
 		"etcd+strategic.yaml":                    fmt.Sprintf(probes, "etcd", ready),
 	}
 }
