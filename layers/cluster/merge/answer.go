@@ -80,7 +80,7 @@ func (s Settings) answer(r Record, q Request, untouched bool) (Record, Reply) {
 		switch {
 		case known && g.State == Admitted:
 			return r, Reply{Verdict: Yes}
-		case known:
+		case known && g.State != Forgotten:
 			return no("it was %s", g.State)
 		case s.Mode == Off:
 			return no("it is not to merge")

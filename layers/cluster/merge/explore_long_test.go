@@ -3,6 +3,7 @@
 package merge
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -26,14 +27,35 @@ func TestExploreThree(t *testing.T) {
 		})
 	}
 	t.Run("two, two faults", func(t *testing.T) {
-		s := cubes(2, sound(Settings{Mode: Auto}))
-		s.faults, s.writes = 2, 1
-		f := explore(newWorld(s), 400_000, 300)
+		f := twoFaults(sound(Settings{Mode: Auto}))
 		t.Log(f)
 		if f.err != nil || !f.complete {
 			t.Fail()
 		}
 	})
+}
+
+func twoFaults(m machine) finding {
+	s := cubes(2, m)
+	s.faults, s.writes = 2, 1
+	return explore(newWorld(s), 400_000, 300)
+}
+
+// TestForgottenTerm puts a bug in that shows only where a guest is forgotten
+// twice: a copy of what it asked first must not be news.
+func TestForgottenTerm(t *testing.T) {
+	m := sound(Settings{Mode: Auto})
+	step := m.step
+	m.step = func(r Record, v Sight) (Record, []Action) {
+		r, actions := step(r, v)
+		r.Guests = slices.DeleteFunc(slices.Clone(r.Guests), func(g Guest) bool { return g.State == Forgotten })
+		return r, actions
+	}
+	f := twoFaults(m)
+	t.Log(f)
+	if f.err == nil {
+		t.Error("not found")
+	}
 }
 
 func TestLongWalks(t *testing.T) {

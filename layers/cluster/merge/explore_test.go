@@ -11,15 +11,15 @@ import (
 // sceneLimit bounds the worlds around one scene.
 const sceneLimit = 5_000
 
-// found is what an exploration came across.
-type found struct {
+// finding is what an exploration came across.
+type finding struct {
 	worlds, healed int
 	complete       bool  // there are no others within the bounds
 	err            error // the first thing that is wrong
 	way            []string
 }
 
-func (f found) String() string {
+func (f finding) String() string {
 	if f.err == nil {
 		return fmt.Sprintf("%d worlds (all: %v), %d of them healed", f.worlds, f.complete, f.healed)
 	}
@@ -33,13 +33,13 @@ type origin struct {
 
 // explore visits worlds in the order of their distance from the beginning, at
 // most limit of them, and heals one of every so many.
-func explore(first *world, limit, healEvery int) found {
+func explore(first *world, limit, healEvery int) finding {
 	seen := map[key]origin{first.key(): {}}
 	good := map[key]bool{} // these become one cluster
 	queue := []*world{first}
-	var f found
+	var f finding
 	visited := 0
-	wrong := func(w key, err error, last ...string) found {
+	wrong := func(w key, err error, last ...string) finding {
 		f.err, f.worlds = err, len(seen)
 		for w != first.key() {
 			f.way = append(f.way, seen[w].event.String())
@@ -132,9 +132,10 @@ func TestExplore(t *testing.T) {
 		"two, the younger one is named": func(s *shape) {
 			s.writes, s.machines = 1, slices.Repeat([]machine{sound(Settings{Mode: Auto, Lead: "cubeB"})}, 2)
 		},
-		"two, one fault":     func(s *shape) { s.faults = 1 },
-		"two, undone":        func(s *shape) { s.orders = 1 },
-		"two, with old news": func(s *shape) { s.stale, s.cut, s.writes = true, true, 1 },
+		"two, one fault":                      func(s *shape) { s.faults = 1 },
+		"two, one fault, and they meet again": func(s *shape) { s.faults, s.maxTerm = 1, 5 },
+		"two, undone":                         func(s *shape) { s.orders = 1 },
+		"two, with old news":                  func(s *shape) { s.stale, s.cut, s.writes = true, true, 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := cubes(2, sound(Settings{Mode: Auto}))
@@ -264,6 +265,9 @@ func TestBugs(t *testing.T) {
 				return r, actions
 			}
 		},
+		"deletes what it found without another look": func(m *machine) {
+			m.deletes = func(Record, Guest) bool { return true }
+		},
 		"waits for guests for ever": func(m *machine) {
 			m.step = func(r Record, v Sight) (Record, []Action) {
 				for _, g := range r.Guests {
@@ -315,6 +319,13 @@ func TestBugs(t *testing.T) {
 					t.Logf("found where %s, in world %d: %v", name, f.worlds, f.err)
 					return
 				}
+			}
+			// A guest that is forgotten, refused, and let in again.
+			again := cubes(2, m)
+			again.faults, again.maxTerm = 1, 5
+			if f := explore(newWorld(again), 60_000, 0); f.err != nil {
+				t.Logf("found with two cubes and a fault, in world %d: %v", f.worlds, f.err)
+				return
 			}
 			t.Error("not found")
 		})

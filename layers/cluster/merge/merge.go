@@ -109,6 +109,9 @@ const (
 	// Released may live on its own again, or was never to be absorbed; in its
 	// term nothing can change that.
 	Released GuestState = "released"
+	// Forgotten was admitted and then not heard any more. It counts no longer, but
+	// its term is kept: what it asked in an earlier one may still be under way.
+	Forgotten GuestState = "forgotten"
 )
 
 // Announcement is the part of a record that others are told.

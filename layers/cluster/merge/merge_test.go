@@ -140,6 +140,9 @@ func TestAnswer(t *testing.T) {
 		"an elder":           {Auto, leader, Request{Kind: Admit, From: elder}, No, "does not lead"},
 		"another Kubernetes": {Auto, leader, Request{Kind: Admit, From: other}, No, "v1.33.6"},
 		"not let in":         {Auto, leader, Request{Kind: Commit, From: guest}, No, "not admitted"},
+		"forgotten":          {Auto, leader.with(Guest{ID: "2", Term: 3, State: Forgotten}), Request{Kind: Commit, From: guest}, No, "not admitted"},
+		"forgotten, again":   {Auto, leader.with(Guest{ID: "2", Term: 3, State: Forgotten}), Request{Kind: Admit, From: guest}, Yes, ""},
+		"forgotten later":    {Auto, leader.with(Guest{ID: "2", Term: 5, State: Forgotten}), Request{Kind: Commit, From: guest}, No, "old"},
 		"changed since":      {Auto, touched, Request{Kind: Release, From: guest}, No, "changed since"},
 		"nonsense":           {Auto, leader, Request{Kind: "seize", From: guest}, No, "seize"},
 	} {

@@ -13,10 +13,12 @@ type machine struct {
 	step   func(Record, Sight) (Record, []Action)
 	answer func(Record, Request, bool) (Record, Reply)
 	member func(Membership, NodeSight) Membership
+	// deletes says whether a leader goes on to delete what it found of a guest.
+	deletes func(Record, Guest) bool
 }
 
 func sound(s Settings) machine {
-	return machine{step: s.Step, answer: s.Answer, member: Membership.Step}
+	return machine{step: s.Step, answer: s.Answer, member: Membership.Step, deletes: func(r Record, g Guest) bool { return slices.Contains(r.Guests, g) }}
 }
 
 // shape is what a world is made of.
@@ -53,9 +55,16 @@ type cluster struct {
 	snap    uint64
 	objs    uint16
 	given   []uint16 // by the cluster that handed them over
+	found   []found  // what is to be deleted of each guest
 	heard   []Record
 	replies []Reply // by who gave them
 	last    Record  // the announcement before the present one
+}
+
+// found is what a leader found to delete, of a guest as it was then.
+type found struct {
+	guest Guest
+	objs  uint16
 }
 
 type node struct {
@@ -70,7 +79,7 @@ func newWorld(s *shape) *world {
 	for i := range n {
 		id := clusterID(i)
 		rec := Record{ID: id, Cube: "cube" + id, Born: s.born[i], Kubernetes: "v1", Phase: Alone}
-		w.clusters = append(w.clusters, cluster{rec: rec, last: rec, objs: 1 << i, given: make([]uint16, n)})
+		w.clusters = append(w.clusters, cluster{rec: rec, last: rec, objs: 1 << i, given: make([]uint16, n), found: make([]found, n)})
 		for range s.perCube() {
 			w.nodes = append(w.nodes, node{m: Membership{Home: id, Cluster: id, Cube: rec.Cube}})
 		}
@@ -87,6 +96,7 @@ func (w *world) clone() *world {
 	c.clusters = slices.Clone(w.clusters)
 	for i := range c.clusters {
 		c.clusters[i].given = slices.Clone(c.clusters[i].given)
+		c.clusters[i].found = slices.Clone(c.clusters[i].found)
 	}
 	c.nodes = slices.Clone(w.nodes)
 	c.requests = slices.Clone(w.requests)
@@ -183,9 +193,11 @@ func (w *world) tick(i int, order Order, act bool) {
 		case DoThaw:
 			c.frozen = false
 		case DoWithdraw:
+			// To delete is an event of its own: it takes a while to find what.
 			guest := index(a.To)
-			c.objs &^= c.given[guest]
-			c.given[guest] = 0
+			if c.given[guest] != 0 {
+				c.found[guest] = found{c.rec.guest(a.To), c.given[guest]}
+			}
 		case DoHandOver: // an event of its own: object by object
 		}
 	}
@@ -240,6 +252,17 @@ func (w *world) handOver(i int) {
 	to.given[i] |= o
 }
 
+// withdraw deletes what a cluster found of a guest.
+func (w *world) withdraw(i, guest int) {
+	c := &w.clusters[i]
+	f := c.found[guest]
+	c.found[guest] = found{}
+	if w.machines[i].deletes(c.rec, f.guest) {
+		c.objs &^= f.objs
+		c.given[guest] &^= f.objs
+	}
+}
+
 // nodeStep lets a node decide; old lets it hear its cluster's announcement
 // before the present one.
 func (w *world) nodeStep(n int, old bool) {
@@ -288,6 +311,7 @@ const (
 	isToldToSplit
 	isWritten
 	handsOver
+	deletes
 	getsQuestion
 	getsQuestionAnswerLost
 	hearsNoLonger
@@ -307,7 +331,7 @@ func (e event) String() string {
 		decides: "cluster $a decides", decidesOnOldNews: "cluster $a decides on old news",
 		decidesAndIsCutOff: "cluster $a decides and is cut off", isToldToUndo: "cluster $a is told to undo",
 		isToldToSplit: "cluster $a is told to split", isWritten: "an object is written in $a",
-		handsOver: "cluster $a hands an object over", getsQuestion: "$b gets a question of $a ($k)",
+		handsOver: "cluster $a hands an object over", deletes: "cluster $a deletes what it found of $b", getsQuestion: "$b gets a question of $a ($k)",
 		getsQuestionAnswerLost: "$b gets a question of $a ($k), the answer is lost",
 		hearsNoLonger:          "$a hears $b no longer", thinksDead: "$a thinks $b dead",
 		cableMended: "the cable of $a is mended", cableCut: "the cable of $a is cut",
@@ -335,6 +359,8 @@ func (w *world) do(e event) {
 		w.objects++
 	case handsOver:
 		w.handOver(i)
+	case deletes:
+		w.withdraw(i, j)
 	case getsQuestion:
 		w.deliver(i, j, e.k, true)
 	case getsQuestionAnswerLost:
@@ -390,6 +416,7 @@ func (w *world) events() []event {
 			add(w.missing(i) != 0, handsOver, i, 0, 0)
 		}
 		for j := range w.clusters {
+			add(w.available(i) && c.found[j].objs != 0, deletes, i, j, 0)
 			for k, q := range w.requests[i*len(w.clusters)+j] {
 				arrives := q.Kind != "" && w.available(j)
 				add(arrives, getsQuestion, i, j, k)
@@ -431,6 +458,7 @@ func (w *world) crash(n int) {
 	w.nodes[n].down = true
 	if i := w.cube(n); !w.available(i) {
 		w.clusters[i].heard, w.clusters[i].replies = nil, nil
+		clear(w.clusters[i].found)
 	}
 }
 
@@ -531,6 +559,11 @@ func (w *world) round(enough func() bool) bool {
 				w.handOver(i)
 			}
 			for j := range w.clusters {
+				if w.clusters[i].found[j].objs != 0 {
+					w.withdraw(i, j)
+				}
+			}
+			for j := range w.clusters {
 				for k := range 2 {
 					if w.requests[i*len(w.clusters)+j][k].Kind != "" && w.reach(i, j) {
 						w.deliver(i, j, k, true)
@@ -615,6 +648,10 @@ func (w *world) key() key {
 		num(c.snap, uint64(c.objs))
 		for _, g := range c.given {
 			num(uint64(g))
+		}
+		for _, f := range c.found {
+			str(string(f.guest.State))
+			num(f.guest.Term, uint64(f.objs))
 		}
 		for _, h := range c.heard {
 			record(h)

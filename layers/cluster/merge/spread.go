@@ -155,7 +155,7 @@ func (r Record) seats(cube string) bool {
 func (r Record) hasLeft(cube string) bool {
 	left := false
 	for _, g := range r.Guests {
-		if g.Cube == cube && !g.Left && g.State != Released {
+		if g.Cube == cube && !g.Left && (g.State == Admitted || g.State == Absorbed) {
 			return false
 		}
 		left = left || g.Cube == cube && g.Left

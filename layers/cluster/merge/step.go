@@ -197,12 +197,11 @@ func (r Record) home() Record {
 // gone on: they would keep the cluster from following another one for ever.
 // Such a guest's Commit is refused, so it asks anew when it comes back.
 func (r Record) withoutSilent(heard []Record) Record {
-	gone := func(g Guest) bool {
-		h, ok := find(heard, g.ID)
-		return g.State == Admitted && (!ok || h.Term > g.Term)
-	}
-	if slices.ContainsFunc(r.Guests, gone) {
-		r.Guests = slices.DeleteFunc(slices.Clone(r.Guests), gone)
+	for _, g := range r.Guests {
+		if h, ok := find(heard, g.ID); g.State == Admitted && (!ok || h.Term > g.Term) {
+			g.State = Forgotten
+			r = r.with(g)
+		}
 	}
 	return r
 }
