@@ -162,7 +162,8 @@ func TestClusterFaults(t *testing.T) {
 // answers, a new pod starts, and the node comes back on a new card.
 func TestClusterOfThree(t *testing.T) {
 	e, c := startCluster(t, openCards(t, filepath.Join(buildCluster(t, "cluster.hcl", 3, 3), "picube")), 3)
-	api := &outages{what: "the API", ask: readyz, want: "ok"}
+	// Not too often: each question is a handshake for a processor that has enough to do.
+	api := &outages{what: "the API", ask: readyz, want: "ok", pause: 10 * time.Second}
 	api.forget()
 	for _, n := range e.Nodes() {
 		go api.watch(t.Context(), n)

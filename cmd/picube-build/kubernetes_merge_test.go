@@ -563,9 +563,10 @@ func fetch(ctx context.Context, n *emulator.Node, port uint16, url string) (stri
 // outages are the longest times for which something did not answer: at each
 // node, and at none of them.
 type outages struct {
-	what string
-	ask  func(context.Context, *emulator.Node) (string, error)
-	want string // in an answer of the right one
+	what  string
+	ask   func(context.Context, *emulator.Node) (string, error)
+	want  string        // in an answer of the right one
+	pause time.Duration // between two questions to a node
 
 	mu      sync.Mutex
 	last    map[string]time.Time
@@ -578,7 +579,7 @@ type outages struct {
 const anywhere = "all nodes"
 
 func newOutages() *outages {
-	o := &outages{what: "the shop", ask: get, want: " says soup"}
+	o := &outages{what: "the shop", ask: get, want: " says soup", pause: 2 * time.Second}
 	o.forget()
 	return o
 }
@@ -592,7 +593,7 @@ func (o *outages) forget() {
 }
 
 func (o *outages) watch(ctx context.Context, n *emulator.Node) {
-	for ; ctx.Err() == nil; time.Sleep(2 * time.Second) {
+	for ; ctx.Err() == nil; time.Sleep(o.pause) {
 		if answer, err := o.ask(ctx, n); err == nil {
 			o.answered(n.Name(), strings.TrimSpace(answer))
 		}
