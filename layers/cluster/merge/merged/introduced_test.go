@@ -1,7 +1,6 @@
 package merged
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -135,7 +134,15 @@ func (w *world) introduce(to, host, guest string, signer *ecdsa.PrivateKey) erro
 		}
 		c.card.trust.Authority.AddCert(h.card.own.certificate)
 	}
-	c.controller.Settings.Hosts = []string{host}
+	settings := c.controller.Settings
+	settings.Hosts = []string{host}
+	if c.off == nil {
+		c.controller.Settings = settings
+		return nil
+	}
+	c.off()
+	w.sleep(time.Second)
+	c.begin(settings)
 	return nil
 }
 
@@ -157,9 +164,8 @@ func TestIntroduced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				w := newWorld(t, "guest", "host")
+				w, end := newWorld(t, "guest", "host")
+				defer end()
 				w.withIdentities()
 				tell := func(to string) {
 					signer := w.cube(to).card.own.key
@@ -173,11 +179,11 @@ func TestIntroduced(t *testing.T) {
 				for _, to := range test.told {
 					tell(to)
 				}
-				w.start(ctx)
-				time.Sleep(time.Hour)
+				w.start()
+				w.sleep(time.Hour)
 				if test.one && len(test.told) < 2 {
 					tell("host")
-					time.Sleep(time.Hour)
+					w.sleep(time.Hour)
 				}
 				slices.Reverse(w.cubes) // for isOne: the first one leads
 				if err := w.isOne(); (err == nil) != test.one {
@@ -185,9 +191,8 @@ func TestIntroduced(t *testing.T) {
 				}
 				guest, host := w.cube("guest"), w.cube("host")
 				if test.one {
-					order := merge.Undo
-					guest.nodes[0].Order = func() (o merge.Order) { o, order = order, merge.None; return o }
-					time.Sleep(10 * time.Minute)
+					guest.nodes[0].order = merge.Undo
+					w.sleep(10 * time.Minute)
 				}
 				for _, c := range []*cube{guest, host} {
 					r := c.store.kept.Record

@@ -16,7 +16,7 @@ import (
 
 // memory is a store, with the cluster's objects.
 type memory struct {
-	mu      sync.Mutex
+	mu      *sync.Mutex // the world's
 	kept    Kept
 	objects map[string]bool
 	frozen  bool
@@ -52,6 +52,7 @@ type cube struct {
 	name       string
 	store      *memory
 	controller *Controller
+	off        func() // ends what switchOn started; nil: it was never on
 	nodes      []*testNode
 	said       []string
 	snapshot   uint64
@@ -65,11 +66,16 @@ type testNode struct {
 	cube   *cube
 	member merge.Membership
 	heard  *Heard
+	order  merge.Order // of a person, until the node takes it
+	said   string
 }
 
-// world is the wire between cubes.
+// world is the wire between cubes. All of them run at once, so what they share is
+// behind its lock; a test has it but while it sleeps.
 type world struct {
 	t       *testing.T
+	ctx     context.Context
+	mu      sync.Mutex
 	cubes   []*cube
 	cut     bool // the cable between them
 	touched bool // somebody changed what was handed over
@@ -78,6 +84,13 @@ type world struct {
 func (w *world) cube(name string) *cube {
 	i := slices.IndexFunc(w.cubes, func(c *cube) bool { return c.name == name })
 	return w.cubes[i]
+}
+
+// sleep lets the others go on.
+func (w *world) sleep(d time.Duration) {
+	w.mu.Unlock()
+	time.Sleep(d)
+	w.mu.Lock()
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -89,10 +102,18 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (c *cube) Leads(context.Context) (bool, error)       { return true, nil }
-func (c *cube) Tell(_ context.Context, text string) error { c.said = append(c.said, text); return nil }
+func (c *cube) Leads(context.Context) (bool, error) { return true, nil }
+
+func (c *cube) Tell(_ context.Context, text string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.said = append(c.said, text)
+	return nil
+}
 
 func (c *cube) See(_ context.Context, r merge.Record, v *merge.Sight) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	v.Snapshot, v.Frozen = c.snapshot, c.store.frozen
 	v.Handed = c.handed == r.Term && (r.Phase != merge.Closing || c.closed == r.Term)
 	if r.Phase == merge.Workers {
@@ -104,6 +125,8 @@ func (c *cube) See(_ context.Context, r merge.Record, v *merge.Sight) error {
 }
 
 func (c *cube) Do(_ context.Context, r merge.Record, a merge.Action) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch a.Do {
 	case merge.DoSnapshot:
 		c.snapshot = r.Term
@@ -131,33 +154,47 @@ func (c *cube) Do(_ context.Context, r merge.Record, a merge.Action) error {
 type asker struct{ *cube }
 
 func (a asker) Ask(ctx context.Context, name string, q merge.Request) (merge.Reply, error) {
-	to := a.world.cube(name)
-	if to != a.cube && a.cut || to.store.dead {
-		return merge.Reply{}, errors.New("no route to host")
-	}
-	if err := to.believes(a.cube, merge.Record{ID: q.From.ID, Cube: a.name}); err != nil {
+	to, err := a.reach(name, q)
+	if err != nil {
 		return merge.Reply{}, err
 	}
-	return to.controller.Answer(ctx, q, func(context.Context, string) (bool, error) { return !a.world.touched, nil })
+	return to.Answer(ctx, q, func(context.Context, string) (bool, error) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return !a.touched, nil
+	})
+}
+
+func (a asker) reach(name string, q merge.Request) (*Controller, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	to := a.world.cube(name)
+	if to != a.cube && a.cut || to.store.dead {
+		return nil, errors.New("no route to host")
+	}
+	return to.controller, to.believes(a.cube, merge.Record{ID: q.From.ID, Cube: a.name})
 }
 
 // run lets a node follow its cluster wherever that goes.
 func (n *testNode) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		m, err := n.Run(ctx, n.member)
-		if err != nil {
+	m := merge.Membership{Cube: n.cube.name}
+	for {
+		var err error
+		if m, err = n.Run(ctx, m); err != nil {
 			return
 		}
 		if n.ControlPlane {
-			n.cube.store.mu.Lock()
+			n.cube.mu.Lock()
 			n.cube.store.dead = m.Cluster != m.Home
-			n.cube.store.mu.Unlock()
+			n.cube.mu.Unlock()
 		}
 	}
 }
 
 // announce brings a record to everybody whom it reaches.
 func (c *cube) announce(r merge.Record) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, other := range c.world.cubes {
 		if other != c && c.cut || other.believes(c, r) != nil {
 			continue
@@ -169,23 +206,41 @@ func (c *cube) announce(r merge.Record) error {
 	return nil
 }
 
-// newWorld starts cubes of three nodes each, the first the eldest.
-func newWorld(t *testing.T, names ...string) *world {
-	w := &world{t: t}
+// newWorld makes cubes of three nodes each, the first the eldest. The test has its
+// lock until it calls end.
+func newWorld(t *testing.T, names ...string) (w *world, end func()) {
+	w = &world{t: t}
+	ctx, cancel := context.WithCancel(t.Context())
+	w.ctx = ctx
+	w.mu.Lock()
 	log := slog.New(slog.DiscardHandler)
 	for i, name := range names {
 		rec := merge.Record{ID: "id-" + name, Cube: name, Born: int64(1000 * (i + 1)), Kubernetes: "v1", Version: 1, Term: 1, Phase: merge.Alone}
-		c := &cube{world: w, name: name, store: &memory{kept: Kept{Record: rec, Revision: "x"}, objects: map[string]bool{name + "'s": true}}}
+		c := &cube{world: w, name: name, store: &memory{mu: &w.mu, kept: Kept{Record: rec, Revision: "x"}, objects: map[string]bool{name + "'s": true}}}
 		for k := range 3 {
 			n := &testNode{cube: c, heard: NewHeard(len(names), time.Now)}
 			n.Follower = &Follower{
 				Name: name + string(rune('1'+k)), Cube: name, ControlPlane: k == 0, Heard: n.heard, Asker: asker{c},
-				Keep:  func(m merge.Membership) error { n.member = m; return nil },
-				Order: func() merge.Order { return merge.None },
+				Keep: func(m merge.Membership) error {
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					n.member = m
+					return nil
+				},
+				Order: func() (o merge.Order) {
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					o, n.order = n.order, merge.None
+					return o
+				},
 				Adopt: func(context.Context) (merge.Membership, bool) { return merge.Membership{}, false },
-				Say:   func(string) {}, Now: time.Now, Pause: pause, Log: log,
+				Say: func(text string) {
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					n.said = text
+				},
+				Now: time.Now, Pause: pause, Log: log,
 			}
-			n.member.Cube = name
 			c.nodes = append(c.nodes, n)
 		}
 		c.controller = &Controller{
@@ -195,43 +250,53 @@ func newWorld(t *testing.T, names ...string) *world {
 		}
 		w.cubes = append(w.cubes, c)
 	}
-	return w
+	return w, func() {
+		cancel()
+		w.mu.Unlock()
+	}
 }
 
 // switchOn starts what a control-plane node does for its cluster.
-func (c *cube) switchOn(ctx context.Context) (off func()) {
-	ctx, off = context.WithCancel(ctx)
-	go func() { _ = c.controller.Run(ctx) }()
-	go func() { _ = c.controller.RunReading(ctx) }()
-	go func() { _ = c.controller.RunAnnouncements(ctx) }()
-	return off
+func (c *cube) switchOn() {
+	ctx, off := context.WithCancel(c.ctx)
+	controller := c.controller
+	go func() { _ = controller.Run(ctx) }()
+	go func() { _ = controller.RunReading(ctx) }()
+	go func() { _ = controller.RunAnnouncements(ctx) }()
+	c.off = off
 }
 
 // pullPlug takes a cube's control plane away for a while; it forgets what it
 // did not store.
-func (c *cube) pullPlug(ctx context.Context, off func(), d time.Duration) {
-	off()
+func (c *cube) pullPlug(d time.Duration) {
+	c.off()
 	dead := c.store.dead
 	c.store.dead = true
-	time.Sleep(d)
+	c.sleep(d)
 	c.store.dead = dead
-	old := c.controller
+	c.nodes[0].heard.mu.Lock()
 	clear(c.nodes[0].heard.all)
-	c.controller = &Controller{
-		Settings: old.Settings, Cubes: old.Cubes, Store: old.Store, Works: old.Works, Asker: old.Asker, Heard: old.Heard,
-		Term: old.Term, Announce: old.Announce, Say: old.Say, Now: old.Now, Pause: old.Pause, Log: old.Log,
-	}
-	c.switchOn(ctx)
+	c.nodes[0].heard.mu.Unlock()
+	c.begin(c.controller.Settings)
 }
 
-func (w *world) start(ctx context.Context) (off []func()) {
+// begin starts a control plane that knows nothing but its settings.
+func (c *cube) begin(s merge.Settings) {
+	old := c.controller
+	c.controller = &Controller{
+		Settings: s, Cubes: old.Cubes, Store: old.Store, Works: old.Works, Asker: old.Asker, Heard: old.Heard,
+		Term: old.Term, Announce: old.Announce, Say: old.Say, Now: old.Now, Pause: old.Pause, Log: old.Log,
+	}
+	c.switchOn()
+}
+
+func (w *world) start() {
 	for _, c := range w.cubes {
-		off = append(off, c.switchOn(ctx))
+		c.switchOn()
 		for _, n := range c.nodes {
-			go n.run(ctx)
+			go n.run(w.ctx)
 		}
 	}
-	return off
 }
 
 // isOne reports what keeps the cubes from being the first one's cluster.
@@ -254,12 +319,11 @@ func TestMeeting(t *testing.T) {
 	for _, names := range [][]string{{"alpha", "beta"}, {"alpha", "beta", "gamma", "delta"}} {
 		t.Run(strings.Join(names, " "), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				w := newWorld(t, names...)
+				w, end := newWorld(t, names...)
+				defer end()
 				w.cut = true
-				w.start(ctx)
-				time.Sleep(time.Hour)
+				w.start()
+				w.sleep(time.Hour)
 				for _, c := range w.cubes {
 					if r := c.store.kept.Record; r.Phase != merge.Alone || r.Version != 1 {
 						t.Fatalf("%s alone: %+v", c.name, r)
@@ -268,7 +332,7 @@ func TestMeeting(t *testing.T) {
 				w.cut = false
 				met := time.Now()
 				for w.isOne() != nil && time.Since(met) < time.Hour {
-					time.Sleep(time.Second)
+					w.sleep(time.Second)
 				}
 				t.Logf("one after %s", time.Since(met))
 				if err := w.isOne(); err != nil {
@@ -286,16 +350,15 @@ func TestMeeting(t *testing.T) {
 func TestCable(t *testing.T) {
 	for after := 5 * time.Second; after < 70*time.Second; after += 5 * time.Second {
 		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			w := newWorld(t, "alpha", "beta")
-			w.start(ctx)
-			time.Sleep(after)
+			w, end := newWorld(t, "alpha", "beta")
+			defer end()
+			w.start()
+			w.sleep(after)
 			w.cut = true
 			at := w.cubes[1].store.kept.Record.Phase
-			time.Sleep(time.Hour)
+			w.sleep(time.Hour)
 			w.cut = false
-			time.Sleep(10 * time.Minute)
+			w.sleep(10 * time.Minute)
 			if err := w.isOne(); err != nil {
 				t.Errorf("cut after %s (%s): %v", after, at, err)
 			}
@@ -310,14 +373,13 @@ func TestPlug(t *testing.T) {
 		for _, d := range []time.Duration{20 * time.Second, 10 * time.Minute} {
 			for after := 5 * time.Second; after < 50*time.Second; after += 3 * time.Second {
 				synctest.Test(t, func(t *testing.T) {
-					ctx, cancel := context.WithCancel(t.Context())
-					defer cancel()
-					w := newWorld(t, "alpha", "beta")
-					off := w.start(ctx)
-					time.Sleep(after)
+					w, end := newWorld(t, "alpha", "beta")
+					defer end()
+					w.start()
+					w.sleep(after)
 					at := w.cubes[1].store.kept.Record
-					w.cubes[i].pullPlug(ctx, off[i], d)
-					time.Sleep(10 * time.Minute)
+					w.cubes[i].pullPlug(d)
+					w.sleep(10 * time.Minute)
 					if err := w.isOne(); err != nil {
 						t.Errorf("plug of %s after %s (%s) for %s: %v", w.cubes[i].name, after, at.Phase, d, err)
 					}
@@ -333,29 +395,27 @@ func TestPlug(t *testing.T) {
 // A person undoes it and tells it to happen again.
 func TestUndo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		w := newWorld(t, "alpha", "beta")
-		w.start(ctx)
-		time.Sleep(10 * time.Minute)
+		w, end := newWorld(t, "alpha", "beta")
+		defer end()
+		w.start()
+		w.sleep(10 * time.Minute)
 		if err := w.isOne(); err != nil {
 			t.Fatal(err)
 		}
 		beta := w.cube("beta")
-		order, said := merge.Undo, ""
-		beta.nodes[0].Order = func() (o merge.Order) { o, order = order, merge.None; return o }
-		beta.nodes[0].Say = func(text string) { said = text }
+		node := beta.nodes[0]
+		node.order = merge.Undo
 		w.touched = true
-		time.Sleep(time.Minute)
-		if err := w.isOne(); err != nil || !strings.Contains(said, "was changed") {
-			t.Errorf("undone though somebody changed what was handed over: %v, said %q", err, said)
+		w.sleep(time.Minute)
+		if err := w.isOne(); err != nil || !strings.Contains(node.said, "was changed") {
+			t.Errorf("undone though somebody changed what was handed over: %v, said %q", err, node.said)
 		}
-		time.Sleep(10 * time.Minute)
-		if said != "" {
-			t.Errorf("still says %q", said)
+		w.sleep(10 * time.Minute)
+		if node.said != "" {
+			t.Errorf("still says %q", node.said)
 		}
-		order, w.touched = merge.Undo, false
-		time.Sleep(10 * time.Minute)
+		node.order, w.touched = merge.Undo, false
+		w.sleep(10 * time.Minute)
 		for _, n := range beta.nodes {
 			if n.member.Cluster != "id-beta" {
 				t.Errorf("%s is of %s", n.Name, n.member.Cluster)
@@ -364,10 +424,8 @@ func TestUndo(t *testing.T) {
 		if r := beta.store.kept.Record; r.Phase != merge.Alone || !r.Hold || beta.store.frozen {
 			t.Errorf("beta: %+v", r)
 		}
-		beta.store.mu.Lock()
 		beta.store.kept.Order, beta.store.kept.Revision = merge.Merge, beta.store.kept.Revision+"y"
-		beta.store.mu.Unlock()
-		time.Sleep(10 * time.Minute)
+		w.sleep(10 * time.Minute)
 		if err := w.isOne(); err != nil {
 			t.Errorf("again: %v", err)
 		}
