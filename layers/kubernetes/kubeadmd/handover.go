@@ -348,12 +348,12 @@ func (a API) prune(ctx context.Context, origin string, before map[string]sent, n
 	return a.delete(ctx, given)
 }
 
-// withdraw deletes what a cluster handed over that lives on its own again, and
-// nobody has touched. To find that takes a while; released is asked after it.
-func (a API) withdraw(ctx context.Context, origin string, released func(context.Context) (bool, error)) error {
+// untouched finds what a cluster handed over and nobody has changed, which goes when
+// that one lives on its own again. It takes a while.
+func (a API) untouched(ctx context.Context, origin string) ([]placed, error) {
 	objects, kinds, err := a.everything(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	used := map[string]bool{} // namespaces in which somebody else has something
 	var gone []placed
@@ -364,15 +364,11 @@ func (a API) withdraw(ctx context.Context, origin string, released func(context.
 			used[text(o, "metadata", "namespace")] = true
 		}
 	}
-	gone = slices.DeleteFunc(gone, func(g placed) bool {
+	return slices.DeleteFunc(gone, func(g placed) bool {
 		kind := text(g.object, "kind")
 		// With a definition all of its objects go, whosever they are.
 		return kind == "CustomResourceDefinition" || kind == "Namespace" && used[text(g.object, "metadata", "name")]
-	})
-	if still, err := released(ctx); err != nil || !still {
-		return err
-	}
-	return a.delete(ctx, gone)
+	}), nil
 }
 
 // delete deletes objects, what needs others first. What is on a volume stays:

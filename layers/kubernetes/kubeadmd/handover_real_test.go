@@ -174,8 +174,11 @@ func TestHandOverReal(t *testing.T) {
 	if intact, err := leader.Untouched(t.Context(), "beta/1"); err != nil || intact {
 		t.Errorf("nobody changed what was handed over: %v", err)
 	}
-	released := func(context.Context) (bool, error) { return true, nil }
-	if err := to.withdraw(t.Context(), "beta/1", released); err != nil {
+	gone, err := to.untouched(t.Context(), "beta/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := to.delete(t.Context(), gone); err != nil {
 		t.Fatal(err)
 	}
 	left, err := to.userObjects(t.Context())

@@ -296,8 +296,14 @@ func (m *Merging) withdraw(ctx context.Context, r merge.Record, guest, cube stri
 	}
 	term := r.Guests[i].Term
 	if m.withdrawn[guest] != term {
-		released := func(ctx context.Context) (bool, error) { return m.isReleased(ctx, r.Guests[i]) }
-		if err := m.Own.withdraw(ctx, guest, released); err != nil {
+		gone, err := m.Own.untouched(ctx, guest)
+		if err != nil {
+			return fmt.Errorf("withdrawing what was handed over: %w", err)
+		}
+		if released, err := m.isReleased(ctx, r.Guests[i]); err != nil || !released {
+			return err
+		}
+		if err := m.Own.delete(ctx, gone); err != nil {
 			return fmt.Errorf("withdrawing what was handed over: %w", err)
 		}
 		m.withdrawn[guest] = term
@@ -307,6 +313,9 @@ func (m *Merging) withdraw(ctx context.Context, r merge.Record, guest, cube stri
 	}
 	nodes, err := m.Own.nodes(ctx)
 	if err != nil {
+		return err
+	}
+	if released, err := m.isReleased(ctx, r.Guests[i]); err != nil || !released {
 		return err
 	}
 	for _, p := range m.Engine.Node.Peers {

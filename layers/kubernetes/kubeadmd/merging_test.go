@@ -229,21 +229,24 @@ func TestMerging(t *testing.T) {
 		t.Errorf("untouched: %v", err)
 	}
 	lead := merge.Record{ID: "a", Guests: []merge.Guest{{ID: "b", Term: 2, State: merge.Released}}}
-	withdraw := func(kept merge.Record) error {
+	withdraw := func(kept merge.Record, withdrawn uint64) error {
 		text, err := json.Marshal(kept)
 		if err != nil {
 			t.Fatal(err)
 		}
 		to.objects[recordPath] = object{"data": object{recordField: string(text)}}
-		clear(l.withdrawn)
+		l.withdrawn["b"] = withdrawn
 		return l.Do(t.Context(), lead, merge.Action{Do: merge.DoWithdraw, To: "b", Request: merge.Request{From: merge.Record{Cube: "beta"}}})
 	}
-	// Let in again while somebody looked for what is to be deleted.
+	// Let in again while somebody looked for what is to be deleted: objects, or, when
+	// those are gone, nodes.
 	again := merge.Record{ID: "a", Guests: []merge.Guest{{ID: "b", Term: 4, State: merge.Admitted}}}
-	if err := withdraw(again); err != nil || to.objects["/api/v1/namespaces/shop"] == nil {
-		t.Errorf("what it hands over is deleted: %v", err)
+	for _, withdrawn := range []uint64{0, 2} {
+		if err := withdraw(again, withdrawn); err != nil || to.objects["/api/v1/namespaces/shop"] == nil || to.objects["/api/v1/nodes/beta2"] == nil {
+			t.Errorf("what it hands over is deleted, or a node that joins: %v", err)
+		}
 	}
-	if err := withdraw(lead); err != nil {
+	if err := withdraw(lead, 0); err != nil {
 		t.Fatal(err)
 	}
 	for path, stays := range map[string]bool{apps + "web": true, core + "configmaps/clash": true, "/api/v1/namespaces/shop": false, "/api/v1/persistentvolumes/pv1": false, "/api/v1/nodes/beta1": false, "/api/v1/nodes/alpha2": true} {
