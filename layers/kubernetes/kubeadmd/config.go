@@ -285,6 +285,7 @@ func apiServer() map[string]string {
 	return map[string]string{
 		"etcd-healthcheck-timeout":       "1m0s",
 		"etcd-readycheck-timeout":        "1m0s",
+		"etcd-count-metric-poll-period":  "10m0s",
 		"enable-priority-and-fairness":   "false",
 		"max-requests-inflight":          "100",
 		"max-mutating-requests-inflight": "50",
