@@ -375,7 +375,6 @@ func Patches() map[string]string {
   - name: %s
     livenessProbe: {timeoutSeconds: 60, periodSeconds: 30, failureThreshold: 20, initialDelaySeconds: 120}
     startupProbe: {timeoutSeconds: 60, periodSeconds: 10, failureThreshold: 180}
-    resources: {requests: {cpu: %dm}}
 %s`
 	const ready = "    readinessProbe: {timeoutSeconds: 60, periodSeconds: 10, failureThreshold: 6}\n"
 	// kubeadm 1.34 has the scheduler asked every second, each time with a new TLS
@@ -387,13 +386,14 @@ func Patches() map[string]string {
       failureThreshold: 6
 `
 	// What is requested is each one's part of a processor that has too much to do.
-	// All others wait for etcd, and try again when it is late, so it has the largest
-	// one; kubeadm's is the smallest.
+	// All others wait for etcd, and try again when it is late, but kubeadm's part for
+	// it is the smallest.
+	const share = "    resources: {requests: {cpu: 200m}}\n"
 	return map[string]string{
-		"kube-apiserver+strategic.yaml":          fmt.Sprintf(probes, "kube-apiserver", 200, ready),
-		"kube-controller-manager+strategic.yaml": fmt.Sprintf(probes, "kube-controller-manager", 50, ""),
-		"kube-scheduler+strategic.yaml":          fmt.Sprintf(probes, "kube-scheduler", 20, schedulerReady),
-		"etcd+strategic.yaml":                    fmt.Sprintf(probes, "etcd", 250, ready),
+		"kube-apiserver+strategic.yaml":          fmt.Sprintf(probes, "kube-apiserver", ready),
+		"kube-controller-manager+strategic.yaml": fmt.Sprintf(probes, "kube-controller-manager", ""),
+		"kube-scheduler+strategic.yaml":          fmt.Sprintf(probes, "kube-scheduler", schedulerReady),
+		"etcd+strategic.yaml":                    fmt.Sprintf(probes, "etcd", ready+share),
 	}
 }
 
