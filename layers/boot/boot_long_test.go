@@ -182,7 +182,7 @@ func (c card) start(t *testing.T, limit time.Duration, line string, args ...stri
 
 func (c card) virt(t *testing.T, limit time.Duration, line string) string {
 	t.Helper()
-	return c.start(t, limit, line, "-M", "virt", "-cpu", "cortex-a72", "-m", "512",
+	return c.start(t, limit, line, "-M", "virt", "-nic", "none", "-cpu", "cortex-a72", "-m", "512",
 		"-drive", "if=none,id=card,format=raw,file="+c.image, "-device", "virtio-blk-pci,drive=card")
 }
 
