@@ -286,7 +286,8 @@ func startCluster(t *testing.T, cards built, nodes int) (*emulator.Emulator, clu
 	var all []*emulator.Node
 	for i := range nodes {
 		n := cards.start(t, e, fmt.Sprintf("rpi%d", i+1), i+1, func(c *emulator.Card) {
-			// More processors than the host has would wait for each other.
+			// A node may use what the others leave of the host; of many more
+			// processors than that has, all would wait for each other.
 			c.Size, c.CPUs = 8<<30, min(2, (2*runtime.NumCPU()+nodes-1)/nodes)
 		})
 		if door, err := n.Forward("127.0.0.1:0", 22); err != nil {

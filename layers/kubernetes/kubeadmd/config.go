@@ -296,7 +296,7 @@ func apiServer() map[string]string {
 
 // etcd's times in milliseconds: a write to a card takes what a network does
 // elsewhere. Fewer snapshots are fewer writes, and so is not to log each request
-// that took a tenth of a second: a megabyte in a quarter of an hour on a slow board.
+// that took a tenth of a second: a megabyte in a quarter of an hour on an emulated board.
 func etcd() map[string]string {
 	return map[string]string{
 		"heartbeat-interval":        "500",
