@@ -10,7 +10,8 @@ TOOLS := bmaptool:bmap-tools cpio:cpio dash:dash depmod:kmod dpkg-deb:dpkg \
 	dtc:device-tree-compiler e2fsck:e2fsprogs fsck.vfat:dosfstools \
 	journalctl:systemd ldconfig:libc-bin mmdebstrap:mmdebstrap mtype:mtools \
 	openssl:openssl qemu-img:qemu-utils qemu-system-aarch64:qemu-system-arm \
-	sfdisk:fdisk ssh:openssh-client systemd-hwdb:udev tcpdump:tcpdump wpa_passphrase:wpasupplicant xz:xz-utils zstd:zstd
+	sfdisk:fdisk ssh:openssh-client systemd-hwdb:udev tcpdump:tcpdump \
+	wpa_passphrase:wpasupplicant xz:xz-utils zstd:zstd
 
 LINT := go tool -modfile=tools/golangci-lint/go.mod golangci-lint
 

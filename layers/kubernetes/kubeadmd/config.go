@@ -280,7 +280,9 @@ func (c Config) Kubeadm(n *nodeconf.Node, join bool) ([]byte, error) {
 // apiServer is what the API server does with less on a small board. Without
 // priorities and fairness the two limits alone hold: fair queues for the few
 // clients of a cube are a good part of what a starting API server computes.
-// And an etcd that answers after three seconds is slow, not gone.
+// Nor does anybody here read how many objects etcd has of a hundred kinds, which
+// is asked every minute otherwise. And an etcd that answers after three seconds is
+// slow, not gone.
 func apiServer() map[string]string {
 	return map[string]string{
 		"etcd-healthcheck-timeout":       "1m0s",

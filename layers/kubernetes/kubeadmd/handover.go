@@ -348,9 +348,9 @@ func (a API) prune(ctx context.Context, origin string, before map[string]sent, n
 	return a.delete(ctx, given)
 }
 
-// untouched finds what a cluster handed over and nobody has changed, which goes when
+// withdrawable finds what a cluster handed over and nobody has changed, which goes when
 // that one lives on its own again. It takes a while.
-func (a API) untouched(ctx context.Context, origin string) ([]placed, error) {
+func (a API) withdrawable(ctx context.Context, origin string) ([]placed, error) {
 	objects, kinds, err := a.everything(ctx)
 	if err != nil {
 		return nil, err

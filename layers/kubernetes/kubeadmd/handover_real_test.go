@@ -174,7 +174,7 @@ func TestHandOverReal(t *testing.T) {
 	if intact, err := leader.Untouched(t.Context(), "beta/1"); err != nil || intact {
 		t.Errorf("nobody changed what was handed over: %v", err)
 	}
-	gone, err := to.untouched(t.Context(), "beta/1")
+	gone, err := to.withdrawable(t.Context(), "beta/1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -296,7 +296,7 @@ func (m *Merging) withdraw(ctx context.Context, r merge.Record, guest, cube stri
 	}
 	term := r.Guests[i].Term
 	if m.withdrawn[guest] != term {
-		gone, err := m.Own.untouched(ctx, guest)
+		gone, err := m.Own.withdrawable(ctx, guest)
 		if err != nil {
 			return fmt.Errorf("withdrawing what was handed over: %w", err)
 		}
