@@ -99,6 +99,9 @@ func (t *Target) Write(ctx context.Context, src io.Reader, m *bmap.Map, advance 
 	})
 	g.Go(func() error {
 		for p := range full {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			if t.Size > 0 && p.off+int64(len(p.data)) > t.Size {
 				return fmt.Errorf("%s: %w", t.Path, tooSmall(t.Size, p.off+int64(len(p.data))))
 			}
@@ -171,6 +174,11 @@ type imageReader struct {
 
 // next reads at most n bytes and sends them on. It returns io.EOF at the end.
 func (r *imageReader) next(n int64, sum io.Writer) error {
+	// A select takes any case that is ready, so it alone would now and then
+	// go on with a piece after the end of ctx.
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
 	var buf []byte
 	select {
 	case buf = <-r.free:
