@@ -93,19 +93,29 @@ hardware:
 	$(call install,fdtoverlay:device-tree-compiler mcopy:mtools qemu-system-aarch64:qemu-system-arm)
 	go test -tags hardware -timeout 60m -v -run TestHardware ./cmd/picube-build $(if $(QEMU),-args -qemu '$(QEMU)')
 
+# On a host too small for the nodes of a test below, SLOW=3 lets their clocks run
+# at a third of its own (tools/slow).
+slowly = $(if $(SLOW),PICUBE_SLOW='$(SLOW)' PATH="$(CURDIR)/tools/slow:$$PATH")
+slow_tools = $(if $(SLOW),$(call install,faketime:faketime qemu-system-aarch64:qemu-system-arm))
+
 # Two cards become a Kubernetes cluster, which has to work: seven minutes on two
 # quiet cores, and ten to compile it.
 cluster:
-	go test -tags cluster -timeout 80m -v -run 'TestCluster$$' ./cmd/picube-build
+	$(slow_tools)
+	$(slowly) go test -tags cluster -timeout 80m -v -run 'TestCluster$$' ./cmd/picube-build
 
 # The same with what homes do to it, and with a control plane of three: hours.
+# PART=OfThree takes only the tests whose name goes on with that; two cores need
+# SLOW=3 for it, and 75 minutes.
 cluster-faults:
-	go test -tags cluster -timeout 8h -v -run 'TestCluster.+' ./cmd/picube-build
+	$(slow_tools)
+	$(slowly) go test -tags cluster -timeout 8h -v -run 'TestCluster$(or $(PART),.+)' ./cmd/picube-build
 
 # Two cubes that run become one, and what is done to them meanwhile: hours.
 # PART="together" takes only the parts whose name has that in it.
 cluster-merge:
-	go test -tags cluster -timeout 12h -v -run 'TestMerge/$(PART)' ./cmd/picube-build
+	$(slow_tools)
+	$(slowly) go test -tags cluster -timeout 12h -v -run 'TestMerge/$(PART)' ./cmd/picube-build
 
 # What a merge does to users' objects, with two real API servers, which are
 # compiled for this machine first.
