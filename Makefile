@@ -6,7 +6,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):/usr/sbin:/sbin
 
 # program:package for every program that a test calls as a second opinion.
-TOOLS := bmaptool:bmap-tools cpio:cpio dash:dash depmod:kmod dpkg-deb:dpkg \
+TOOLS := bmaptool:bmap-tools containerd:containerd cpio:cpio dash:dash depmod:kmod dpkg-deb:dpkg \
 	dtc:device-tree-compiler e2fsck:e2fsprogs fsck.vfat:dosfstools \
 	journalctl:systemd ldconfig:libc-bin mmdebstrap:mmdebstrap mtype:mtools \
 	openssl:openssl qemu-img:qemu-utils qemu-system-aarch64:qemu-system-arm \
