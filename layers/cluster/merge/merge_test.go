@@ -151,3 +151,26 @@ func TestAnswer(t *testing.T) {
 		}
 	}
 }
+
+func TestLeaving(t *testing.T) {
+	for name, c := range map[string]struct {
+		told    string
+		workers []Worker
+		want    string
+	}{
+		"nobody":                     {"", nil, ""},
+		"the first":                  {"", []Worker{{Name: "b1", Here: true}, {Name: "b2", Here: true}}, "b1"},
+		"one that is off":            {"", []Worker{{Name: "b1"}, {Name: "b2", Here: true}}, "b2"},
+		"it was told to":             {"b1", []Worker{{Name: "b1", Here: true}, {Name: "b2", Here: true}}, "b1"},
+		"it is on its way":           {"b1", []Worker{{Name: "b1", Left: true}, {Name: "b2", Here: true}}, "b1"},
+		"it has arrived":             {"b1", []Worker{{Name: "b1", Left: true, There: true}, {Name: "b2", Here: true}}, "b2"},
+		"it is lost":                 {"b1", []Worker{{Name: "b1", Lost: true}, {Name: "b2", Here: true}}, "b2"},
+		"the last one was told to":   {"b2", []Worker{{Name: "b1", There: true}, {Name: "b2", Here: true}}, "b2"},
+		"the last one is on its way": {"b2", []Worker{{Name: "b1", There: true}, {Name: "b2", Left: true}}, ""},
+		"it went off":                {"b2", []Worker{{Name: "b1", There: true}, {Name: "b2"}}, "b2"},
+	} {
+		if got := leaving(c.told, c.workers); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}

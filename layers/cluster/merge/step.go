@@ -18,10 +18,11 @@ type Sight struct {
 	Blind bool
 	// Snapshot is the term in which the newest snapshot was taken.
 	Snapshot uint64
-	// Frozen is that the cluster takes no more writes from users.
+	// Frozen is that the cluster takes no more writes from users; of one that is
+	// alone, also that it starts no more pods.
 	Frozen bool
-	// Handed is that every object of a user is at the leader, or is reported as
-	// one that the leader has differently; seen after Frozen.
+	// Handed is that every object of a user is at the leader and runs there, or is
+	// reported as one that the leader has differently; seen after Frozen.
 	Handed bool
 	// Workers are the cluster's own, sorted by name.
 	Workers []Worker
@@ -39,6 +40,7 @@ type Worker struct {
 	Name  string
 	Here  bool // takes work of this cluster
 	There bool // takes work of the leader
+	Left  bool // says that it is the leader's
 	Lost  bool // was neither for so long that nobody waits for it
 }
 
@@ -66,8 +68,9 @@ const (
 	DoAsk      Do = "ask"       // put Request to the cluster To
 	DoSnapshot Do = "snapshot"  // keep a copy of the state, of this term
 	DoHandOver Do = "hand over" // apply the users' objects at the cluster To
+	DoCordon   Do = "cordon"    // start no more pods
 	DoFreeze   Do = "freeze"    // refuse users' writes
-	DoThaw     Do = "thaw"      // take them again
+	DoThaw     Do = "thaw"      // take them again, and start pods
 	DoWithdraw Do = "withdraw"  // delete what the cluster To handed over and nobody touched
 	DoForget   Do = "forget"    // delete the nodes of the cluster To that left for good
 	DoSpread   Do = "spread"    // make who has a seat a member of the control plane, and nobody else
@@ -235,17 +238,20 @@ func (s Settings) queue(r Record, heard []Record) int {
 }
 
 // leaving returns the worker that is to leave now: the one that was told to
-// until it has arrived, then the next; empty when none is left.
+// until it has arrived, then the next; empty when none is left. Nobody waits for the
+// arrival of the last one.
 func leaving(told string, workers []Worker) string {
-	if i := slices.IndexFunc(workers, func(w Worker) bool { return w.Name == told }); i >= 0 && !workers[i].There && !workers[i].Lost {
-		return told
-	}
-	for _, w := range workers {
+	next := ""
+	for _, w := range slices.Backward(workers) {
 		if w.Here && !w.There && w.Name != told {
-			return w.Name
+			next = w.Name
 		}
 	}
-	return ""
+	i := slices.IndexFunc(workers, func(w Worker) bool { return w.Name == told })
+	if i >= 0 && !workers[i].There && !workers[i].Lost && !(workers[i].Left && next == "") {
+		return told
+	}
+	return next
 }
 
 // movedOn is what becomes of a cluster whose leader became part of another one.
@@ -293,6 +299,8 @@ func (s Settings) actions(r Record, v Sight) []Action {
 		out = append(out, Action{Do: DoSnapshot})
 	case HandOver:
 		out = append(out, Action{Do: DoHandOver, To: r.Leader})
+	case Workers:
+		out = append(out, Action{Do: DoCordon})
 	case Closing:
 		switch {
 		case !v.Frozen:

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Handing over is how users' objects get from a cluster that ends into the one
@@ -30,16 +32,6 @@ const mergedFrom = "picube.io/merged-from"
 
 // object is any object, as JSON has it.
 type object = map[string]any
-
-// resource is a kind of objects and where they are.
-type resource struct {
-	path       string // "/api/v1", "/apis/apps/v1"
-	apiVersion string
-	Name       string   `json:"name"`
-	Kind       string   `json:"kind"`
-	Namespaced bool     `json:"namespaced"`
-	Verbs      []string `json:"verbs"`
-}
 
 // API is a cluster's API.
 type API struct {
@@ -75,37 +67,76 @@ func handOver(ctx context.Context, from, to API, origin string, before map[strin
 	}
 	slices.SortStableFunc(objects, func(a, b object) int { return cmp.Compare(order(a), order(b)) })
 	var errs []error
-	for _, o := range objects {
-		h.Objects++
-		h.present[describe(o)] = true
-		at := slices.IndexFunc(kinds, func(r resource) bool { return r.apiVersion == o["apiVersion"] && r.Kind == o["kind"] })
-		if at < 0 && isDefined(o, objects) { // perhaps just now
-			errs = append(errs, fmt.Errorf("%s: cannot find its kind in the other cluster yet", describe(o)))
-			continue
+	for rest := objects; len(rest) > 0; {
+		// What others need comes first, the rest at once.
+		n := slices.IndexFunc(rest, func(o object) bool { return order(o) != order(rest[0]) })
+		if n < 0 {
+			n = len(rest)
 		}
-		why := "its kind is not known there"
-		if at >= 0 {
-			what := sent{path: kinds[at].of(o)}
-			text, err := json.Marshal(as(o))
-			if err != nil {
-				return h, err
-			}
-			what.digest = sha256.Sum256(text)
-			if had := before[describe(o)]; had.path == what.path && had.digest == what.digest {
-				what.why = had.why
-			} else if what.why, err = to.apply(ctx, what.path, as(o), origin); err != nil {
+		results := make([]result, n)
+		var group errgroup.Group
+		group.SetLimit(atOnce)
+		for i, o := range rest[:n] {
+			group.Go(func() error {
+				results[i] = to.give(ctx, o, origin, objects, kinds, before[describe(o)], as)
+				return nil
+			})
+		}
+		_ = group.Wait()
+		for i, o := range rest[:n] {
+			if err := h.note(o, results[i]); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", describe(o), err))
 			}
-			if why = what.why; (why == "" || why == otherPorts || why == sameThere) && err == nil {
-				h.given[describe(o)] = what
-			}
 		}
-		if why != "" && why != sameThere {
-			h.Conflicts = append(h.Conflicts, describe(o)+": "+why)
-		}
+		rest = rest[n:]
 	}
 	slices.Sort(h.Conflicts)
 	return h, errors.Join(errs...)
+}
+
+// result is what became of an object.
+type result struct {
+	sent
+	known bool // the other cluster has its kind
+	err   error
+}
+
+// note adds what became of an object.
+func (h *Handed) note(o object, r result) error {
+	h.Objects++
+	h.present[describe(o)] = true
+	if r.err != nil {
+		return r.err
+	}
+	if r.known && (r.why == "" || r.why == otherPorts || r.why == sameThere) {
+		h.given[describe(o)] = r.sent
+	}
+	if r.why != "" && r.why != sameThere {
+		h.Conflicts = append(h.Conflicts, describe(o)+": "+r.why)
+	}
+	return nil
+}
+
+// give applies an object, unless it is as it was before.
+func (a API) give(ctx context.Context, o object, origin string, all []object, kinds []resource, before sent, as func(object) object) result {
+	at := slices.IndexFunc(kinds, func(r resource) bool { return r.apiVersion == o["apiVersion"] && r.kind == o["kind"] })
+	switch {
+	case at < 0 && isDefined(o, all): // perhaps just now
+		return result{err: errors.New("cannot find its kind in the other cluster yet")}
+	case at < 0:
+		return result{sent: sent{why: "its kind is not known there"}}
+	}
+	what := sent{path: kinds[at].of(o), of: kinds[at]}
+	text, err := json.Marshal(as(o))
+	if err != nil {
+		return result{err: err}
+	}
+	what.digest = sha256.Sum256(text)
+	if before.path == what.path && before.digest == what.digest {
+		return result{before, true, nil}
+	}
+	what.why, err = a.apply(ctx, what.path, as(o), origin)
+	return result{what, true, err}
 }
 
 // isDefined reports whether the kind of an object comes with the others.
@@ -215,16 +246,17 @@ type placed struct {
 // given returns what a cluster handed over to this one.
 func (a API) given(ctx context.Context, origin string) ([]placed, error) {
 	objects, kinds, err := a.everything(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out []placed
+	return handedBy(origin, objects, kinds), err
+}
+
+// handedBy returns those objects that a cluster handed over.
+func handedBy(origin string, objects []object, kinds []resource) (out []placed) {
 	for i, o := range objects {
 		if text(o, "metadata", "annotations", mergedFrom) == origin {
 			out = append(out, placed{o, kinds[i].of(o)})
 		}
 	}
-	return out, nil
+	return out
 }
 
 // isTouched reports whether somebody changed an object who is neither the
@@ -260,10 +292,17 @@ func isLasting(name string, what sent) bool {
 
 // lacks names what a cluster was given and does not have, or not for long, sorted.
 func (a API) lacks(ctx context.Context, origin string, h Handed) ([]string, error) {
-	has, err := a.given(ctx, origin)
+	var kinds []resource
+	for _, what := range h.given {
+		if !slices.Contains(kinds, what.of) {
+			kinds = append(kinds, what.of)
+		}
+	}
+	objects, of, err := a.listAll(ctx, kinds)
 	if err != nil {
 		return nil, err
 	}
+	has := handedBy(origin, objects, of)
 	stays := map[string]bool{}
 	for _, o := range has {
 		stays[describe(o.object)] = text(o.object, "metadata", "deletionTimestamp") == ""
@@ -435,109 +474,6 @@ func (a API) userObjects(ctx context.Context) ([]object, error) {
 	return objects, err
 }
 
-// everything returns users' objects with the kind of each.
-func (a API) everything(ctx context.Context) (out []object, of []resource, err error) {
-	kinds, err := a.resources(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, r := range kinds {
-		next := ""
-		for {
-			code, data, err := a.do(ctx, http.MethodGet, r.path+"/"+r.Name+"?limit=100&continue="+url.QueryEscape(next), "", nil)
-			if err != nil {
-				return nil, nil, err
-			}
-			if code == http.StatusNotFound || code == http.StatusMethodNotAllowed {
-				break // a kind that was removed just now, or has no list
-			}
-			if code != http.StatusOK {
-				return nil, nil, fmt.Errorf("%s: %d %s", r.Name, code, message(data))
-			}
-			var list struct {
-				Metadata struct {
-					Continue string `json:"continue"`
-				} `json:"metadata"`
-				Items []object `json:"items"`
-			}
-			if err := json.Unmarshal(data, &list); err != nil {
-				return nil, nil, fmt.Errorf("%s: %w", r.Name, err)
-			}
-			for _, o := range list.Items {
-				o["apiVersion"], o["kind"] = r.apiVersion, r.Kind
-				if isUsers(o) {
-					out, of = append(out, o), append(of, r)
-				}
-			}
-			if next = list.Metadata.Continue; next == "" {
-				break
-			}
-		}
-	}
-	return out, of, nil
-}
-
-// resources returns the kinds of objects that can be listed and applied, each
-// in its group's preferred version.
-func (a API) resources(ctx context.Context) ([]resource, error) {
-	var groups struct {
-		Groups []struct {
-			Preferred struct {
-				GroupVersion string `json:"groupVersion"`
-			} `json:"preferredVersion"`
-		} `json:"groups"`
-	}
-	if err := a.get(ctx, "/apis", &groups); err != nil {
-		return nil, err
-	}
-	versions := []string{"v1"}
-	for _, g := range groups.Groups {
-		versions = append(versions, g.Preferred.GroupVersion)
-	}
-	var out []resource
-	for _, v := range versions {
-		path := "/apis/" + v
-		if v == "v1" {
-			path = "/api/v1"
-		}
-		var list struct {
-			Resources []resource `json:"resources"`
-		}
-		code, data, err := a.do(ctx, http.MethodGet, path, "", nil)
-		if err != nil {
-			return nil, err
-		}
-		// A group that another server keeps (APIService) may have lost it; what is
-		// in it does not lie in this cluster's state.
-		if code == http.StatusServiceUnavailable && v != "v1" || code == http.StatusNotFound {
-			continue
-		}
-		if code != http.StatusOK {
-			return nil, fmt.Errorf("%s: %d %s", path, code, message(data))
-		}
-		if err := json.Unmarshal(data, &list); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		for _, r := range list.Resources {
-			r.path, r.apiVersion = path, v
-			can := func(verb string) bool { return slices.Contains(r.Verbs, verb) }
-			if can("list") && can("patch") && can("create") && !strings.Contains(r.Name, "/") && !slices.Contains(systemKinds(), r.Kind) {
-				out = append(out, r)
-			}
-		}
-	}
-	return out, nil
-}
-
-// systemKinds are those that only the system makes, or that are of a node.
-func systemKinds() []string {
-	return []string{
-		"Node", "Event", "Lease", "LeaseCandidate", "Endpoints", "EndpointSlice", "ControllerRevision", "CSINode", "CSIStorageCapacity",
-		"VolumeAttachment", "CertificateSigningRequest", "APIService", "FlowSchema", "PriorityLevelConfiguration",
-		"IPAddress", "ServiceCIDR", "ResourceSlice", "StorageVersion", "ClusterTrustBundle",
-	}
-}
-
 // isUsers reports whether an object is one that a user made: not the system's
 // own, and not one that another object stands for.
 func isUsers(o object) bool {
@@ -651,17 +587,13 @@ func describe(o object) string {
 	return text(o, "kind") + " " + name
 }
 
-// of is where an object of the kind is.
-func (r resource) of(o object) string {
-	p := r.path
-	if r.Namespaced {
-		p += "/namespaces/" + url.PathEscape(text(o, "metadata", "namespace"))
-	}
-	return p + "/" + r.Name + "/" + url.PathEscape(text(o, "metadata", "name"))
+func (a API) get(ctx context.Context, path string, answer any) error {
+	return a.getAs(ctx, path, "", answer)
 }
 
-func (a API) get(ctx context.Context, path string, answer any) error {
-	code, data, err := a.do(ctx, http.MethodGet, path, "", nil)
+// getAs asks for an answer of a media type.
+func (a API) getAs(ctx context.Context, path, accept string, answer any) error {
+	code, data, err := a.request(ctx, http.MethodGet, path, http.Header{"Accept": {cmp.Or(accept, "application/json")}}, nil)
 	if err != nil {
 		return err
 	}
@@ -690,13 +622,19 @@ func (a API) read(ctx context.Context, path string) (object, error) {
 }
 
 func (a API) do(ctx context.Context, method, path, kind string, body []byte) (code int, answer []byte, err error) {
+	header := http.Header{}
+	if kind != "" {
+		header.Set("Content-Type", kind)
+	}
+	return a.request(ctx, method, path, header, body)
+}
+
+func (a API) request(ctx context.Context, method, path string, header http.Header, body []byte) (code int, answer []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, a.URL+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}
-	if kind != "" {
-		req.Header.Set("Content-Type", kind)
-	}
+	req.Header = header
 	resp, err := a.Client.Do(req)
 	if err != nil {
 		return 0, nil, err

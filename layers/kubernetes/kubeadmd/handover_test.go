@@ -11,44 +11,60 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
 // fakeAPI keeps objects by their path, and knows a few kinds. It refuses people's
 // writes where there is a policy that says so.
 type fakeAPI struct {
+	mu      sync.Mutex
 	objects map[string]object
 	applied int
 	version int
 }
 
-var kindsOfTest = map[string][]resource{
-	"/api/v1": {
-		{Name: "configmaps", Kind: "ConfigMap", Namespaced: true}, {Name: "services", Kind: "Service", Namespaced: true},
-		{Name: "secrets", Kind: "Secret", Namespaced: true}, {Name: "namespaces", Kind: "Namespace"},
-		{Name: "pods", Kind: "Pod", Namespaced: true}, {Name: "persistentvolumes", Kind: "PersistentVolume"},
-		{Name: "persistentvolumeclaims", Kind: "PersistentVolumeClaim", Namespaced: true}, {Name: "nodes", Kind: "Node"},
-		{Name: "services/status", Kind: "Service", Namespaced: true},
-	},
-	"/apis/apps/v1":  {{Name: "deployments", Kind: "Deployment", Namespaced: true}, {Name: "replicasets", Kind: "ReplicaSet", Namespaced: true}},
-	"/apis/batch/v1": {{Name: "jobs", Kind: "Job", Namespaced: true}},
+var kindsOfTest = []resource{
+	{"/api/v1", "v1", "configmaps", "ConfigMap", true}, {"/api/v1", "v1", "services", "Service", true},
+	{"/api/v1", "v1", "secrets", "Secret", true}, {"/api/v1", "v1", "namespaces", "Namespace", false},
+	{"/api/v1", "v1", "pods", "Pod", true}, {"/api/v1", "v1", "persistentvolumes", "PersistentVolume", false},
+	{"/api/v1", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", true}, {"/api/v1", "v1", "nodes", "Node", false},
+	{"/apis/apps/v1", "apps/v1", "deployments", "Deployment", true}, {"/apis/apps/v1", "apps/v1", "replicasets", "ReplicaSet", true},
+	{"/apis/apps/v1", "apps/v1", "statefulsets", "StatefulSet", true}, {"/apis/batch/v1", "batch/v1", "jobs", "Job", true},
+}
+
+// discover answers as an API server does that has the kinds of tests.
+func discover(root string) object {
+	groups := map[string]object{}
+	items := []any{}
+	for _, k := range kindsOfTest {
+		if !strings.HasPrefix(k.path, root+"/") {
+			continue
+		}
+		group, _, _ := strings.Cut(strings.TrimPrefix(k.apiVersion, "v1"), "/")
+		if groups[group] == nil {
+			groups[group] = object{"metadata": object{"name": group}, "versions": []any{
+				object{"version": "v1", "freshness": "Current", "resources": []any{}},
+				object{"version": "v1alpha1", "freshness": "Stale", "resources": []any{object{"resource": "gone", "verbs": []string{"create", "list", "patch"}}}},
+			}}
+			items = append(items, groups[group])
+		}
+		v := groups[group]["versions"].([]any)[0].(object)
+		scope := map[bool]string{true: "Namespaced", false: "Cluster"}[k.namespaced]
+		v["resources"] = append(v["resources"].([]any), object{
+			"resource": k.name, "responseKind": object{"kind": k.kind}, "scope": scope, "verbs": []string{"create", "list", "patch"},
+		})
+	}
+	return object{"kind": discoveryKind, "items": items}
 }
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	answer := func(v any) { _ = json.NewEncoder(w).Encode(v) }
 	p := r.URL.Path
-	if p == "/apis" {
-		answer(object{"groups": []any{
-			object{"preferredVersion": object{"groupVersion": "apps/v1"}}, object{"preferredVersion": object{"groupVersion": "batch/v1"}},
-		}})
-		return
-	}
-	if list, ok := kindsOfTest[p]; ok {
-		list = slices.Clone(list)
-		for i := range list {
-			list[i].Verbs = []string{"create", "list", "patch"}
-		}
-		answer(object{"resources": list})
+	if (p == "/api" || p == "/apis") && r.Header.Get("Accept") == discoveryType {
+		answer(discover(p))
 		return
 	}
 	_, frozen := f.objects[bindings+"/"+freezeName]
@@ -94,7 +110,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	dir, name := path.Split(p)
 	group, _, _ := strings.Cut(path.Clean(dir), "/namespaces/")
-	if slices.ContainsFunc(kindsOfTest[group], func(k resource) bool { return k.Name == name }) {
+	if slices.ContainsFunc(kindsOfTest, func(k resource) bool { return k.path == group && k.name == name }) {
 		items := []object{}
 		for at, o := range f.objects {
 			if strings.HasPrefix(at, path.Clean(dir)) && path.Base(path.Dir(at)) == name {

@@ -26,6 +26,7 @@ type Merging struct {
 	Servers []API
 
 	handed handed
+	gave   time.Time // when
 	// given are the objects that the leader has, by name, as they were sent.
 	given map[string]sent
 	// withdrawn and forgotten are guests of which no objects and no nodes are
@@ -78,15 +79,17 @@ type handed struct {
 // sent is an object at the leader.
 type sent struct {
 	path   string
+	of     resource
 	digest [sha256.Size]byte // of what was sent
 	why    string            // it is not the same there
 }
 
 // lostAfter is the time after which nobody waits for a worker, deadAfter that for
-// an API server.
+// an API server, startAfter that for a workload at the leader.
 const (
-	lostAfter = 10 * time.Minute
-	deadAfter = 2 * time.Minute
+	lostAfter  = 10 * time.Minute
+	deadAfter  = 2 * time.Minute
+	startAfter = time.Minute
 )
 
 // Leads reports whether the node's etcd leads: of several control-plane nodes
@@ -126,12 +129,15 @@ func (m *Merging) See(ctx context.Context, r merge.Record, v *merge.Sight) error
 			return err
 		}
 		frozen, err := m.Own.isFreezing(ctx)
+		if err == nil && !frozen {
+			frozen, err = m.Own.isCordoned(ctx)
+		}
 		m.thawed, v.Frozen = err == nil && !frozen, frozen
 		return err
 	case merge.Asking:
 		v.Clash, v.Blind = m.clash(ctx, r.LeaderCube)
 	case merge.HandOver:
-		v.Handed = m.handed.id == r.ID && m.handed.term == r.Term
+		v.Handed = m.isHanded(r) && m.runs(ctx, r)
 	case merge.Workers:
 		return m.seeWorkers(ctx, r, v)
 	case merge.Closing:
@@ -141,6 +147,30 @@ func (m *Merging) See(ctx context.Context, r merge.Record, v *merge.Sight) error
 		return err
 	}
 	return nil
+}
+
+// isHanded reports whether everything was handed over at least once.
+func (m *Merging) isHanded(r merge.Record) bool {
+	return m.handed.id == r.ID && m.handed.term == r.Term
+}
+
+// runs reports whether the leader runs the workloads that run here, so that nobody
+// misses those of the workers when they leave. What cannot start there, for want
+// of room or of a node's volume, is not waited for long.
+func (m *Merging) runs(ctx context.Context, r merge.Record) bool {
+	if m.Engine.Now().Sub(m.gave) > startAfter {
+		return true
+	}
+	leader, err := m.At(r.LeaderCube)
+	if err != nil {
+		return false
+	}
+	missing, err := leader.idle(ctx, func(o object) bool { return text(o, "metadata", "annotations", mergedFrom) == r.ID })
+	if err != nil || len(missing) == 0 {
+		return err == nil
+	}
+	here, err := m.Own.idle(ctx, isUsers)
+	return err == nil && !slices.ContainsFunc(missing, func(name string) bool { return !slices.Contains(here, name) })
 }
 
 // clash finds nodes that have the name of one of the leader's, at another address;
@@ -208,7 +238,8 @@ func (m *Merging) seeWorkers(ctx context.Context, r merge.Record, v *merge.Sight
 	if far {
 		clear(m.unseen)
 	}
-	if _, known := here[r.Leaving]; known && m.hasLeft(ctx, r.Leaving) {
+	left := r.Leaving != "" && m.hasLeft(ctx, r.Leaving)
+	if _, known := here[r.Leaving]; known && left {
 		if err := m.Own.evacuate(ctx, r.Leaving); err != nil {
 			return err
 		}
@@ -221,7 +252,7 @@ func (m *Merging) seeWorkers(ctx context.Context, r merge.Record, v *merge.Sight
 		if m.Engine.isControlPlane(name) {
 			continue
 		}
-		w := merge.Worker{Name: name, Here: ready, There: there[name]}
+		w := merge.Worker{Name: name, Here: ready, There: there[name], Left: left && name == r.Leaving}
 		w.Lost = !far && m.isLost(w)
 		if w.There {
 			if err := m.Own.deleteNode(ctx, name); err != nil {
@@ -268,12 +299,18 @@ func (m *Merging) Do(ctx context.Context, r merge.Record, a merge.Action) error 
 		return m.Engine.keepSnapshot(ctx, r)
 	case merge.DoHandOver:
 		return m.handOver(ctx, r)
+	case merge.DoCordon:
+		m.thawed = false
+		return m.Own.cordon(ctx)
 	case merge.DoFreeze:
 		m.thawed = false
 		return m.Own.freeze(ctx)
 	case merge.DoThaw:
 		// The freeze says that there may be such: it goes last.
 		if err := m.Own.resumeJobs(ctx); err != nil {
+			return err
+		}
+		if err := m.Own.uncordon(ctx); err != nil {
 			return err
 		}
 		return m.Own.thaw(ctx)
@@ -349,12 +386,14 @@ func (m *Merging) handOver(ctx context.Context, r merge.Record) error {
 		if frozen, err = m.isFrozen(ctx); err != nil || !frozen {
 			return err
 		}
+	} else if m.isHanded(r) {
+		return nil // what is written from now on goes when it closes
 	}
 	leader, err := m.At(r.LeaderCube)
 	if err != nil {
 		return err
 	}
-	if m.handed.id != r.ID || m.handed.term != r.Term {
+	if !m.isHanded(r) {
 		m.given = nil
 	}
 	as := forNow
@@ -383,7 +422,7 @@ func (m *Merging) handOver(ctx context.Context, r merge.Record) error {
 	if err != nil {
 		return fmt.Errorf("handing over: %w", err)
 	}
-	m.handed, m.given = handed{r.ID, r.Term, frozen}, h.given
+	m.handed, m.given, m.gave = handed{r.ID, r.Term, frozen}, h.given, m.Engine.Now()
 	return nil
 }
 

@@ -99,7 +99,10 @@ func TestMerging(t *testing.T) {
 	const jobs = "/apis/batch/v1/namespaces/default/jobs/"
 	suspended := func(f *fakeAPI, job string) any { return at(f.objects[jobs+job], "spec", "suspend") }
 	from := &fakeAPI{objects: map[string]object{
-		apps + "web":                    parse(t, `{"metadata":{"name":"web","namespace":"default"},"spec":{"replicas":2}}`),
+		apps + "web":                    parse(t, `{"metadata":{"name":"web","namespace":"default"},"spec":{"replicas":2},"status":{"availableReplicas":1}}`),
+		apps + "broken":                 parse(t, `{"metadata":{"name":"broken","namespace":"default"},"spec":{"replicas":1}}`),
+		"/api/v1/nodes/beta1":           parse(t, `{"metadata":{"name":"beta1"}}`),
+		"/api/v1/nodes/beta2":           parse(t, `{"metadata":{"name":"beta2"},"spec":{"unschedulable":true}}`),
 		jobs + "runs":                   parse(t, `{"metadata":{"name":"runs","namespace":"default"},"spec":{"template":{}}}`),
 		jobs + "ends":                   parse(t, `{"metadata":{"name":"ends","namespace":"default"},"spec":{"template":{}}}`),
 		jobs + "waits":                  parse(t, `{"metadata":{"name":"waits","namespace":"default"},"spec":{"suspend":true}}`),
@@ -132,9 +135,25 @@ func TestMerging(t *testing.T) {
 		t.Error("handed over before it was")
 	}
 	do(merge.DoHandOver)
-	if !see().Handed || to.objects[apps+"web"] == nil {
-		t.Error("not handed over")
+	if see().Handed || to.objects[apps+"web"] == nil {
+		t.Error("handed over before it runs at the leader")
 	}
+	applied := to.applied
+	do(merge.DoHandOver)
+	if to.applied != applied {
+		t.Error("handed over again while it starts there")
+	}
+	set(to.objects[apps+"web"], 1.0, "status", "availableReplicas")
+	if !see().Handed {
+		t.Error("not handed over, for one that runs nowhere")
+	}
+	delete(to.objects[apps+"web"], "status")
+	later := time.Now().Add(2 * startAfter)
+	e.Now = func() time.Time { return later }
+	if !see().Handed {
+		t.Error("what does not start at the leader stops the merge")
+	}
+	e.Now = time.Now
 	if suspended(to, "runs") != true || suspended(from, "runs") != nil || to.objects[jobs+"failed"] != nil {
 		t.Errorf("Jobs run in both clusters, or once more: %v", to.objects)
 	}
@@ -148,6 +167,21 @@ func TestMerging(t *testing.T) {
 			t.Error("nobody is told of the conflict")
 		}
 	}
+	r.Phase = merge.Alone
+	if see().Frozen {
+		t.Error("nothing was stopped yet")
+	}
+	node := func(name string) object { return from.objects["/api/v1/nodes/"+name] }
+	do(merge.DoCordon)
+	do(merge.DoCordon)
+	if at(node("beta1"), "spec", "unschedulable") != true || !isCordoned(node("beta1")) || isCordoned(node("beta2")) || !see().Frozen {
+		t.Errorf("cordoned %v", from.objects)
+	}
+	do(merge.DoThaw)
+	if at(node("beta1"), "spec", "unschedulable") == true || at(node("beta2"), "spec", "unschedulable") != true || see().Frozen {
+		t.Errorf("uncordoned %v", from.objects)
+	}
+	do(merge.DoCordon)
 	r.Phase = merge.Closing
 	delete(from.objects, core+"configmaps/gone")
 	if v := see(); v.Frozen || v.Handed {
@@ -205,6 +239,9 @@ func TestMerging(t *testing.T) {
 	do(merge.DoThaw)
 	if see().Frozen {
 		t.Error("still frozen")
+	}
+	if isCordoned(node("beta1")) {
+		t.Error("still cordoned")
 	}
 	if suspended(from, "runs") != false || suspended(from, "waits") != true || at(from.objects[jobs+"runs"], "metadata", "annotations", suspendedJob) != nil {
 		t.Errorf("Jobs do not go on: %v", from.objects)
@@ -287,15 +324,15 @@ func TestWorkersLeave(t *testing.T) {
 	if err := worker.KeepMembership(merge.Membership{Home: "b", Cluster: "a", Cube: "alpha", Term: 2}); err != nil {
 		t.Fatal(err)
 	}
-	see(merge.Worker{Name: "beta2"})
+	see(merge.Worker{Name: "beta2", Left: true})
 	if from.objects[pod] != nil || from.objects["/api/v1/nodes/beta2"] != nil {
 		t.Errorf("it left, and the old cluster has %v", from.objects)
 	}
 	now := time.Now().Add(2 * lostAfter)
 	e.Now = func() time.Time { return now }
-	see(merge.Worker{Name: "beta2", Lost: true})
+	see(merge.Worker{Name: "beta2", Left: true, Lost: true})
 	to.objects["/api/v1/nodes/beta2"] = node("beta2")
-	see(merge.Worker{Name: "beta2", There: true})
+	see(merge.Worker{Name: "beta2", Left: true, There: true})
 }
 
 // A control plane whose node is switched on starts one part after the other,

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/picube/picube-build/layers/cluster/merge"
 	"github.com/picube/picube-build/layers/cluster/merge/merged"
 )
@@ -75,7 +77,7 @@ func (e *Engine) apiAt(members []Member) (API, error) {
 		URL: fmt.Sprintf("https://127.0.0.1:%d", APIPort),
 		Client: &http.Client{Timeout: apiTimeout, Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
-			IdleConnTimeout: apiTimeout, MaxIdleConns: 2,
+			IdleConnTimeout: apiTimeout, MaxIdleConns: atOnce, MaxIdleConnsPerHost: atOnce,
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 				var errs []error
 				for _, m := range members {
@@ -281,17 +283,22 @@ func (a API) evacuate(ctx context.Context, name string) error {
 	if err := a.deleteNode(ctx, name); err != nil {
 		return err
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
 	for _, p := range pods.Items {
-		path := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s?gracePeriodSeconds=0", text(p, "metadata", "namespace"), text(p, "metadata", "name"))
-		code, answer, err := a.asMerge().do(ctx, http.MethodDelete, path, "", nil)
-		if err == nil && code/100 != 2 && code != http.StatusNotFound {
-			err = fmt.Errorf("%d %s", code, message(answer))
-		}
-		if err != nil {
-			return fmt.Errorf("pod %s: cannot delete it: %w", text(p, "metadata", "name"), err)
-		}
+		group.Go(func() error {
+			path := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s?gracePeriodSeconds=0", text(p, "metadata", "namespace"), text(p, "metadata", "name"))
+			code, answer, err := a.asMerge().do(ctx, http.MethodDelete, path, "", nil)
+			if err == nil && code/100 != 2 && code != http.StatusNotFound {
+				err = fmt.Errorf("%d %s", code, message(answer))
+			}
+			if err != nil {
+				return fmt.Errorf("pod %s: cannot delete it: %w", text(p, "metadata", "name"), err)
+			}
+			return nil
+		})
 	}
-	return nil
+	return group.Wait()
 }
 
 // MergeOrder leaves a person's word where the node's cluster, or the node alone
