@@ -656,6 +656,9 @@ func look(t *testing.T, n *emulator.Node, command string) string {
 // report is what helps to understand how it went.
 func (m *meeting) report(t *testing.T) {
 	for _, n := range m.e.Nodes() {
+		if stage, _ := n.Stage(); stage == emulator.Off {
+			continue
+		}
 		for _, command := range []string{
 			"date; uptime; free -m | head -2; ip -br addr show eth0", "picube-node status; sudo picube-node merge status",
 			"sudo journalctl --no-pager -o short-precise -u picube-join -n 400", "systemctl --failed --no-legend",
