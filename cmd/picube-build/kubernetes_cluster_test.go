@@ -24,7 +24,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -310,54 +309,10 @@ func startCluster(t *testing.T, cards built, nodes int) (*emulator.Emulator, clu
 	return e, cluster{cards, all[0]}
 }
 
-// status asks all nodes how they are, and their cluster, as the laptop does that
-// hangs on their switch.
-func status(t *testing.T, out string, e *emulator.Emulator) {
-	dial := func(ctx context.Context, _, address string) (net.Conn, error) {
-		host, service, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, err
-		}
-		port, err := strconv.ParseUint(service, 10, 16)
-		if err != nil {
-			return nil, err
-		}
-		for _, n := range e.Nodes() {
-			if host == n.Name()+".local" || host == n.Address().String() {
-				return n.Dial(ctx, uint16(port))
-			}
-		}
-		return nil, fmt.Errorf("%s: no such host", host)
-	}
-	c, printed := testCLI(t)
-	all, err := c.askNodes(t.Context(), out, patience, dial)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := printNodes(printed, all); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("\n%s", printed)
-	if len(all) != len(e.Nodes()) {
-		t.Errorf("%d nodes, want %d", len(all), len(e.Nodes()))
-	}
-	for i, n := range all {
-		role := "worker"
-		if i == 0 {
-			role = "control-plane"
-		}
-		want := kubernetesNode{Ready: true, Role: role, Version: "v1.34.4"}
-		if n.Status == nil || n.Status.Stage != "ready" || n.Kubernetes == nil || *n.Kubernetes != want {
-			t.Errorf("%+v: status %+v, cluster %+v", n, n.Status, n.Kubernetes)
-		}
-	}
-}
-
 // TestCluster is the promise: switched on, and it is a Kubernetes cluster,
 // without internet.
 func TestCluster(t *testing.T) {
-	out := buildCluster(t, "cluster.hcl", *clusterNodes, 1)
-	e, c := startCluster(t, openCards(t, filepath.Join(out, "picube")), *clusterNodes)
+	e, c := startCluster(t, openCards(t, filepath.Join(buildCluster(t, "cluster.hcl", *clusterNodes, 1), "picube")), *clusterNodes)
 	for _, n := range e.Nodes() {
 		c.eventually(t, "get node "+n.Name()+" --no-headers", " Ready ")
 	}
@@ -366,7 +321,6 @@ func TestCluster(t *testing.T) {
 			t.Errorf("the laptop asks %s: %q, %v", server, body, err)
 		}
 	}
-	t.Run("status", func(t *testing.T) { status(t, out, e) })
 	c.eventually(t, "-n kube-system get deployment coredns -o jsonpath={.status.readyReplicas}", "2")
 	c.eventually(t, "get deployment web -o jsonpath={.status.readyReplicas}", "1")
 	c.eventually(t, "get daemonset client -o jsonpath={.status.numberReady}", fmt.Sprint(*clusterNodes))
