@@ -2,9 +2,7 @@ package kubeadmd
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/http"
+	"slices"
 )
 
 // When workers begin to leave, the leader has all workloads. Those whose node
@@ -15,68 +13,46 @@ import (
 // cordoned is the annotation of a node that a merge cordoned.
 const cordoned = "picube.io/cordoned-by-merge"
 
+func nodes() resource { return resource{"/api/v1", "v1", "nodes", "Node", false} }
+
 // cordon cordons those nodes that nobody else has.
 func (a API) cordon(ctx context.Context) error {
-	return a.changeNodes(ctx, `{"metadata":{"annotations":{"`+cordoned+`":"true"}},"spec":{"unschedulable":true}}`, func(node object) bool {
-		unschedulable, _ := at(node, "spec", "unschedulable").(bool)
-		return !unschedulable
+	return a.changeAll(ctx, nodes(), func(node object) object {
+		if unschedulable, _ := at(node, "spec", "unschedulable").(bool); unschedulable {
+			return nil
+		}
+		return object{"metadata": object{"annotations": object{cordoned: "true"}}, "spec": object{"unschedulable": true}}
 	})
 }
 
 // uncordon lets pods start again.
 func (a API) uncordon(ctx context.Context) error {
-	return a.changeNodes(ctx, `{"metadata":{"annotations":{"`+cordoned+`":null}},"spec":{"unschedulable":null}}`, isCordoned)
+	return a.changeAll(ctx, nodes(), func(node object) object {
+		if !isCordoned(node) {
+			return nil
+		}
+		return object{"metadata": object{"annotations": object{cordoned: nil}}, "spec": object{"unschedulable": nil}}
+	})
 }
 
 // isCordoned reports whether a merge has cordoned a node.
 func (a API) isCordoned(ctx context.Context) (bool, error) {
-	found := false
-	err := a.changeNodes(ctx, "", func(node object) bool {
-		found = found || isCordoned(node)
-		return false
-	})
-	return found, err
+	list, err := a.items(ctx, "/api/v1/nodes")
+	return slices.ContainsFunc(list, isCordoned), err
 }
 
 func isCordoned(node object) bool { return text(node, "metadata", "annotations", cordoned) != "" }
-
-// changeNodes sends a JSON merge patch for each node of some.
-func (a API) changeNodes(ctx context.Context, patch string, which func(node object) bool) error {
-	var list struct {
-		Items []object `json:"items"`
-	}
-	if err := a.get(ctx, "/api/v1/nodes", &list); err != nil {
-		return fmt.Errorf("nodes: %w", err)
-	}
-	var errs []error
-	for _, node := range list.Items {
-		if !which(node) {
-			continue
-		}
-		name := text(node, "metadata", "name")
-		code, answer, err := a.asMerge().do(ctx, http.MethodPatch, "/api/v1/nodes/"+name, "application/merge-patch+json", []byte(patch))
-		if err == nil && code/100 != 2 && code != http.StatusNotFound {
-			err = fmt.Errorf("%d %s", code, message(answer))
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("node %s: cannot cordon or uncordon it: %w", name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
 
 // idle names the workloads that are to have pods and have none that is available,
 // of those that count.
 func (a API) idle(ctx context.Context, counts func(object) bool) ([]string, error) {
 	var out []string
 	for _, name := range []string{"deployments", "statefulsets"} {
-		var list struct {
-			Items []object `json:"items"`
-		}
-		if err := a.get(ctx, "/apis/apps/v1/"+name, &list); err != nil {
+		list, err := a.items(ctx, "/apis/apps/v1/"+name)
+		if err != nil {
 			return nil, err
 		}
-		for _, o := range list.Items {
+		for _, o := range list {
 			wanted, given := at(o, "spec", "replicas"), at(o, "status", "availableReplicas")
 			if counts(o) && wanted != 0.0 && (given == nil || given == 0.0) {
 				out = append(out, name+"/"+text(o, "metadata", "namespace")+"/"+text(o, "metadata", "name"))

@@ -336,13 +336,11 @@ func (a API) isIntact(ctx context.Context, origin string) (bool, error) {
 			left++
 		}
 	}
-	var reports struct {
-		Items []object `json:"items"`
-	}
-	if err := a.get(ctx, configMaps, &reports); err != nil {
+	reports, err := a.items(ctx, configMaps)
+	if err != nil {
 		return false, err
 	}
-	for _, o := range reports.Items {
+	for _, o := range reports {
 		name := text(o, "metadata", "name")
 		if !strings.HasPrefix(name, conflicts) || text(o, "data", "origin") != origin {
 			continue

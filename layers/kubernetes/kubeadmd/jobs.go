@@ -2,10 +2,6 @@ package kubeadmd
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"net/http"
 	"slices"
 )
 
@@ -30,7 +26,7 @@ func isDone(job object) bool {
 
 // suspendJobs stops those that users made and that are not done.
 func (a API) suspendJobs(ctx context.Context) error {
-	return a.changeJobs(ctx, func(job object) object {
+	return a.changeAll(ctx, jobs(), func(job object) object {
 		if suspended, _ := at(job, "spec", "suspend").(bool); suspended || !isUsers(job) {
 			return nil
 		}
@@ -40,7 +36,7 @@ func (a API) suspendJobs(ctx context.Context) error {
 
 // resumeJobs lets them go on.
 func (a API) resumeJobs(ctx context.Context) error {
-	return a.changeJobs(ctx, func(job object) object {
+	return a.changeAll(ctx, jobs(), func(job object) object {
 		if text(job, "metadata", "annotations", suspendedJob) == "" {
 			return nil
 		}
@@ -48,37 +44,7 @@ func (a API) resumeJobs(ctx context.Context) error {
 	})
 }
 
-// changeJobs sends for each Job a JSON merge patch, if there is one.
-func (a API) changeJobs(ctx context.Context, patch func(job object) object) error {
-	const group = "/apis/batch/v1"
-	var list struct {
-		Items []object `json:"items"`
-	}
-	if err := a.get(ctx, group+"/jobs", &list); err != nil {
-		return fmt.Errorf("jobs: %w", err)
-	}
-	var errs []error
-	for _, job := range list.Items {
-		job["kind"], job["apiVersion"] = "Job", "batch/v1" // which a list leaves out
-		change := patch(job)
-		if change == nil {
-			continue
-		}
-		body, err := json.Marshal(change)
-		if err != nil {
-			return err
-		}
-		path := fmt.Sprintf("%s/namespaces/%s/jobs/%s", group, text(job, "metadata", "namespace"), text(job, "metadata", "name"))
-		code, answer, err := a.asMerge().do(ctx, http.MethodPatch, path, "application/merge-patch+json", body)
-		if err == nil && code/100 != 2 && code != http.StatusNotFound {
-			err = fmt.Errorf("%d %s", code, message(answer))
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: cannot suspend or resume it: %w", describe(job), err))
-		}
-	}
-	return errors.Join(errs...)
-}
+func jobs() resource { return resource{"/apis/batch/v1", "batch/v1", "jobs", "Job", true} }
 
 // forNow is an object as the leader gets it while its cluster still works: a Job
 // does not run there yet.

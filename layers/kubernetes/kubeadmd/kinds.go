@@ -3,6 +3,7 @@ package kubeadmd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -163,6 +164,44 @@ func (a API) list(ctx context.Context, r resource) (out []object, err error) {
 			return out, nil
 		}
 	}
+}
+
+// items returns all objects of a list, whosever they are.
+func (a API) items(ctx context.Context, path string) ([]object, error) {
+	var list struct {
+		Items []object `json:"items"`
+	}
+	err := a.get(ctx, path, &list)
+	return list.Items, err
+}
+
+// changeAll sends for each object of a kind a JSON merge patch (RFC 7396), if there
+// is one.
+func (a API) changeAll(ctx context.Context, r resource, patch func(object) object) error {
+	objects, err := a.items(ctx, r.path+"/"+r.name)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, o := range objects {
+		o["apiVersion"], o["kind"] = r.apiVersion, r.kind // which a list leaves out
+		change := patch(o)
+		if change == nil {
+			continue
+		}
+		body, err := json.Marshal(change)
+		if err != nil {
+			return err
+		}
+		code, answer, err := a.asMerge().do(ctx, http.MethodPatch, r.of(o), "application/merge-patch+json", body)
+		if err == nil && code/100 != 2 && code != http.StatusNotFound {
+			err = fmt.Errorf("%d %s", code, message(answer))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: cannot change it: %w", describe(o), err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // of is where an object of the kind is.

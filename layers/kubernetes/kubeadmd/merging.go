@@ -26,7 +26,7 @@ type Merging struct {
 	Servers []API
 
 	handed handed
-	gave   time.Time // when
+	gave   time.Time // when it was handed over
 	// given are the objects that the leader has, by name, as they were sent.
 	given map[string]sent
 	// withdrawn and forgotten are guests of which no objects and no nodes are

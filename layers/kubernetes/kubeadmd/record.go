@@ -274,10 +274,8 @@ func (a API) deleteNode(ctx context.Context, name string) error {
 // evacuate removes a node that left, and its pods: what they did others do at
 // once, and not after the minutes for which a silent node is waited for.
 func (a API) evacuate(ctx context.Context, name string) error {
-	var pods struct {
-		Items []object `json:"items"`
-	}
-	if err := a.get(ctx, "/api/v1/pods?fieldSelector=spec.nodeName%3D"+name, &pods); err != nil {
+	pods, err := a.items(ctx, "/api/v1/pods?fieldSelector=spec.nodeName%3D"+name)
+	if err != nil {
 		return err
 	}
 	if err := a.deleteNode(ctx, name); err != nil {
@@ -285,7 +283,7 @@ func (a API) evacuate(ctx context.Context, name string) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
-	for _, p := range pods.Items {
+	for _, p := range pods {
 		group.Go(func() error {
 			path := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s?gracePeriodSeconds=0", text(p, "metadata", "namespace"), text(p, "metadata", "name"))
 			code, answer, err := a.asMerge().do(ctx, http.MethodDelete, path, "", nil)
